@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{
-    BUCKET, Dashboard, FLV_PICTURES, GcsServer, SECOND, STREAMS, Stream, ask, cut, decoded, encode, get, iso, now, pause,
-    settings, store, store_as,
+    BUCKET, Dashboard, FLV_PICTURES, GcsServer, SECOND, STREAMS, Stream, ask, cut, decoded, decoded_pictures, encode, get, iso,
+    now, pause, settings, store, store_as,
 };
 use gcstreamer_dashboard::export::manifest::Manifest;
 use gcstreamer_dashboard::index::HOUR;
@@ -50,15 +50,7 @@ impl Recorded {
 
 /// MD5 of each decoded picture.
 fn pictures(input: &Path) -> Vec<String> {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-v", "error", "-nostdin", "-i"]).arg(input);
-    command.args(["-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| line.rsplit(", ").next().unwrap().to_owned()).collect()
+    decoded_pictures(None, input)
 }
 
 fn duration(input: &Path, of: &str) -> f64 {

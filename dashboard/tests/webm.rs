@@ -4,9 +4,8 @@
 mod common;
 
 use std::path::Path;
-use std::process::Command;
 
-use common::{Dashboard, GcsServer, SECOND, Stream, cut, decoded, encode, get, iso, now, settings, store};
+use common::{Dashboard, GcsServer, SECOND, Stream, cut, decoded, decoded_pictures, encode, get, iso, now, settings, store};
 use gcstreamer_dashboard::export::manifest::Manifest;
 use gcstreamer_schema::name::Template;
 
@@ -122,19 +121,7 @@ fn recorded(kind: &Kind) -> Recorded {
 
 /// MD5 of each decoded picture. For AV1 this decoder, since ffmpeg up to 6 shows what lies before an edit list by its other one.
 fn pictures(codec: &str, input: &Path) -> Vec<String> {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-v", "error", "-nostdin"]);
-    if codec.starts_with("av1") {
-        command.args(["-c:v", "libaom-av1"]);
-    }
-    command.arg("-i").arg(input);
-    command.args(["-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| line.rsplit(", ").next().unwrap().to_owned()).collect()
+    decoded_pictures(codec.starts_with("av1").then_some("libaom-av1"), input)
 }
 
 impl Recorded {

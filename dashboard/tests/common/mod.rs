@@ -450,3 +450,20 @@ pub fn status(camera: &str, phase: &str, upload: &str, at: u64, interval_s: f64)
 pub fn web() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("web")
 }
+
+/// MD5 of each decoded picture, by this decoder or by the one that ffmpeg chooses.
+pub fn decoded_pictures(decoder: Option<&str>, input: &Path) -> Vec<String> {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-nostdin"]);
+    if let Some(decoder) = decoder {
+        command.args(["-c:v", decoder]);
+    }
+    command.arg("-i").arg(input);
+    command.args(["-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.rsplit(", ").next().unwrap().to_owned()).collect()
+}
