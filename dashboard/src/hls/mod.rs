@@ -1,7 +1,10 @@
-//! Playing chunks over HLS: playlists, and chunks remuxed where players do not take their container.
+//! HLS: playlists, and remuxing of chunks whose container players do not take.
 //!
-//! PURE. Bytes and metadata in, texts and bytes out.
+//! PURE. Takes bytes and metadata, returns text and bytes.
 
+pub mod live;
+#[cfg(test)]
+mod live_tests;
 pub mod playlist;
 pub mod remux;
 #[cfg(test)]

@@ -5,15 +5,13 @@
 //! percent-encoded.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
-use gcstreamer_schema::session::session_start;
 use gcstreamer_schema::time::rfc3339_ms;
 use gcstreamer_schema::{Container, metadata::ObjectMetadata};
 
 use crate::index::Chunk;
-use crate::index::freshness::RUNNING;
 
 /// How a chunk is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,19 +65,6 @@ fn codecs(chunk: &Chunk) -> impl Iterator<Item = &str> {
 
 /// By how much the container's time may be off where it goes on, ns.
 pub const SLACK: u64 = 250_000_000;
-/// Most segments of a live playlist.
-const LIVE_SEGMENTS: usize = 8;
-/// A session has a number of its own where it begins so much later than the one before, 100 ms: a camera that is lost at once is back after a
-/// second at the earliest, and then connects.
-const SESSION_EVERY: u64 = 20;
-/// Numbers of sessions in a live playlist start again after a day and a half: hls.js has an array as long as the number, which it
-/// walks through at every playlist. With the seconds since 1970 a page stood still for a minute.
-const DISCONTINUITIES: u64 = 65_536;
-/// How long a live playlist waits for a chunk that others have overtaken, ns.
-pub const LIVE_PATIENCE: u64 = 3_000_000_000;
-/// How long it waits by the clock: the chunks may be those of a listing of a while ago, which lacks what was stored within the patience.
-pub const LIVE_WAIT: u64 = LIVE_PATIENCE + RUNNING;
-
 /// Whether a transport stream can consist of packets of 188 bytes. Of those of 192 or 204 bytes one chunk in 47 has such a size, too.
 fn has_plain_packets(chunk: &Chunk) -> bool {
     [chunk.size, chunk.meta.init_bytes]
@@ -89,7 +74,7 @@ fn has_plain_packets(chunk: &Chunk) -> bool {
 
 /// How chunks are played: by what each says of itself, and by what the others of its session say.
 #[derive(Debug)]
-struct Ways<'a> {
+pub(super) struct Ways<'a> {
     /// Sessions whose transport stream has other packets than those of 188 bytes.
     odd: BTreeSet<&'a str>,
     /// Whether a header stands in the playlist. RFC 8216 section 4.3.2.5: a `MAP` applies until the next one or the end, and a
@@ -99,7 +84,7 @@ struct Ways<'a> {
 
 impl<'a> Ways<'a> {
     /// How the chunks of one playlist are played: `listed` in it, of `chunks`, which show what their sessions are.
-    fn of(chunks: &'a [Chunk], listed: &[&Chunk]) -> Self {
+    pub(super) fn of(chunks: &'a [Chunk], listed: &[&Chunk]) -> Self {
         let odd = chunks
             .iter()
             .filter(|chunk| chunk.meta.container == Container::MpegTs && !has_plain_packets(chunk));
@@ -118,7 +103,7 @@ impl<'a> Ways<'a> {
         }
     }
 
-    fn goes_on(&self, a: &Chunk, b: &Chunk) -> bool {
+    pub(super) fn goes_on(&self, a: &Chunk, b: &Chunk) -> bool {
         goes_on(a, b) && self.playing(a) == self.playing(b)
     }
 }
@@ -320,79 +305,14 @@ pub fn vod(chunks: &[Chunk], to: u64, style: Style<'_>) -> String {
     out
 }
 
-/// The session that a live playlist shows: the one that was recorded last (a clock that was ahead does not count). Of several that are
-/// recorded at once it is the one that began last, whichever has stored something last: or the numbers would go back.
-fn running(chunks: &[Chunk]) -> Option<&str> {
-    /// When its first chunk was there, and its newest.
-    type Session<'a> = (u64, &'a Chunk);
-    let mut sessions: BTreeMap<&str, Session<'_>> = BTreeMap::new();
-    for chunk in chunks {
-        let known = sessions.entry(&chunk.meta.session).or_insert((chunk.created, chunk));
-        known.0 = known.0.min(chunk.created);
-        known.1 = std::cmp::max_by_key(known.1, chunk, |chunk| (chunk.ended(), chunk.created));
-    }
-    let newest = sessions.values().map(|(_, chunk)| chunk.ended()).max()?;
-    let runs = |chunk: &Chunk| newest - chunk.ended() <= chunk.meta.duration.saturating_mul(3).saturating_add(LIVE_PATIENCE);
-    let began = |session: &str, first: u64| session_start(session).unwrap_or(u64::MAX).min(first);
-    let running = sessions.into_iter().filter(|(_, (_, chunk))| runs(chunk));
-    running
-        .max_by_key(|(session, (first, _))| (began(session, *first), *session))
-        .map(|(session, _)| session)
-}
-
-/// A playlist that follows a running recording at `now` (ns since the Unix epoch). `None`: there is nothing to follow.
-///
-/// Its numbers follow from the stored chunks alone: session and sequence. It shows the [session that runs](running), up to the newest
-/// chunk that either follows on or has waited [`LIVE_WAIT`] for those before it. A chunk stored later than [`LIVE_PATIENCE`] after one with a
-/// higher number never enters, so no number is given twice.
-pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
-    let session = running(chunks)?;
-    let mut ours: Vec<&Chunk> = chunks
-        .iter()
-        .filter(|c| c.meta.session == session && playing(c) != Playing::Not)
-        .collect();
-    ours.sort_by_key(|chunk| chunk.meta.sequence);
-    ours.dedup_by_key(|chunk| chunk.meta.sequence);
-    let all = ours.clone();
-    let mut earliest_after = u64::MAX;
-    let mut in_time: Vec<&Chunk> = Vec::new();
-    for chunk in ours.into_iter().rev() {
-        if chunk.created <= earliest_after.saturating_add(LIVE_PATIENCE) {
-            in_time.push(chunk);
-        }
-        earliest_after = earliest_after.min(chunk.created);
-    }
-    in_time.reverse();
-    // A hole at the end that may still fill: what is behind it waits.
-    let waits =
-        |pair: &[&Chunk]| pair[0].meta.sequence + 1 != pair[1].meta.sequence && now < pair[1].created.saturating_add(LIVE_WAIT);
-    let end = in_time.windows(2).position(waits).map_or(in_time.len(), |at| at + 1);
-    let shown = in_time.get(..end)?;
-    // Only this session is listed: what earlier ones are must not change how it is played when they leave the last hour.
-    let ways = Ways::of(chunks, shown);
-    // Numbers stand for what is listed one behind the other: where one is missing the window begins anew.
-    let follows = |pair: &[&Chunk]| pair[0].meta.sequence + 1 == pair[1].meta.sequence;
-    let run = shown.windows(2).rposition(|pair| !follows(pair)).map_or(0, |at| at + 1);
-    let begin = run.max(shown.len().saturating_sub(LIVE_SEGMENTS));
-    let window = shown.get(begin..)?;
-    let first = window.first()?;
-    // Ten numbers for each second between two sessions: chunks are longer than 100 ms.
-    let base = session_start(session).unwrap_or(0) / 100_000_000;
-    // Times that begin anew within the session, as far back as is listed, count, too (RFC 8216 section 6.2.2).
-    let breaks = shown
-        .windows(2)
-        .take(begin)
-        .filter(|pair| !ways.goes_on(pair[0], pair[1]))
-        .count();
-    let number = Some((base / SESSION_EVERY).wrapping_add(u64::try_from(breaks).unwrap_or(0)) % DISCONTINUITIES);
-    let mut out = head((window, &all), &ways, base + first.meta.sequence, number);
-    style.body(&mut out, window, &ways);
-    Some(out)
-}
-
 /// Returns the tags in front of the segments. `segments` are listed. `all` gives the target duration and whether segments are independent:
 /// neither may change from one load of a live playlist to the next (RFC 8216 sections 6.2.1 and 4.3.5.1).
-fn head((segments, all): (&[&Chunk], &[&Chunk]), ways: &Ways<'_>, sequence: u64, discontinuity: Option<u64>) -> String {
+pub(super) fn head(
+    (segments, all): (&[&Chunk], &[&Chunk]),
+    ways: &Ways<'_>,
+    sequence: u64,
+    discontinuity: Option<u64>,
+) -> String {
     let longest = all.iter().map(|chunk| chunk.meta.duration).max().unwrap_or(0);
     let target = (longest.saturating_add(500_000_000) / 1_000_000_000).max(1);
     let mut out = format!("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-MEDIA-SEQUENCE:{sequence}\n");
@@ -425,7 +345,7 @@ fn is_same<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
 }
 
 impl Style<'_> {
-    fn body(self, out: &mut String, segments: &[&Chunk], ways: &Ways<'_>) {
+    pub(super) fn body(self, out: &mut String, segments: &[&Chunk], ways: &Ways<'_>) {
         let mut before: Option<&Chunk> = None;
         for chunk in segments {
             let (way, breaks) = (ways.playing(chunk), before.is_some_and(|last| !ways.goes_on(last, chunk)));

@@ -1,8 +1,8 @@
-//! A chunk remuxed as MP4, by stream copy: a header and one fragment for players, or one picture alone.
+//! Remuxes a chunk as MP4, by stream copy: a header and one fragment for players, or one picture alone.
 //!
-//! PURE. Pictures have 90 kHz ticks. Sound lies on the grid of its own samples, whatever the container rounded its times to: each
-//! frame begins where the one before ends, unless frames are missing. Sources: ISO/IEC 14496-12, 14496-14, 14496-15, the ISO Media
-//! File Format Bindings of the VP codecs and of AV1.
+//! PURE. Pictures have 90 kHz ticks. Sound has the ticks of its sampling rate, however the container rounded its times: each
+//! frame begins where the one before ends, unless frames are missing. Sources: ISO/IEC 14496-12, 14496-14, 14496-15, the ISO
+//! Media File Format Bindings of the VP codecs and of AV1.
 
 use bytes::Bytes;
 use gcstreamer_media::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError};
@@ -14,14 +14,14 @@ mod sound;
 
 use boxes::{Header, Kind};
 
-/// Ticks in a second of a track of pictures.
+/// Ticks per second of a track of pictures.
 pub(crate) const VIDEO_TICKS: u32 = 90_000;
-/// Track ids, the same in every chunk whatever it holds.
+/// Track ids, the same in every chunk whatever tracks it has: one header must serve several chunks.
 pub(crate) const VIDEO_ID: u32 = 1;
 pub(crate) const AUDIO_ID: u32 = 2;
-/// sample_flags of a key frame: it depends on no other. 14496-12 8.8.3.1.
+/// sample_flags of a key frame: it depends on no other picture. 14496-12 8.8.3.1.
 const KEY: u32 = 0x0200_0000;
-/// And of any other picture: it depends on others, and is no sync sample.
+/// sample_flags of any other picture: it depends on others and is not a sync sample.
 const NO_KEY: u32 = 0x0101_0000;
 
 /// A chunk as MP4.
@@ -39,10 +39,10 @@ pub enum RemuxError {
     /// Its samples cannot be read.
     #[error(transparent)]
     Samples(#[from] SamplesError),
-    /// Its coding formats are not written into MP4.
+    /// A codec cannot be written into MP4.
     #[error("{0} cannot be written into MP4; export it as native, and play it elsewhere")]
     Codec(String),
-    /// What one file cannot hold changes inside the range.
+    /// Something changes inside the range that must stay the same in one file.
     #[error("{0}")]
     Changes(&'static str),
     /// There is no key frame.
@@ -59,7 +59,7 @@ impl From<mp4_atom::Error> for RemuxError {
     }
 }
 
-/// A sample on its track's time line, in ticks.
+/// A sample placed on the time line of its track. Times in ticks.
 #[derive(Clone, Debug)]
 pub(crate) struct Placed {
     pub(crate) dts: u64,
@@ -77,8 +77,8 @@ pub(crate) struct TrackOut {
     pub(crate) samples: Vec<Placed>,
 }
 
-/// Writes a chunk of `duration` ns as a header and one fragment. What MP4 or browsers do not take (G.711) is left out, as long as
-/// something remains. Where sound pauses silence is written.
+/// Writes a chunk of `duration` ns as a header and one fragment. Leaves out tracks that MP4 or browsers do not take (G.711),
+/// unless nothing would remain. Writes silence into pauses of the sound.
 ///
 /// # Errors
 /// [`RemuxError`].
@@ -98,9 +98,9 @@ pub fn remux(samples: &Samples, duration: u64) -> Result<Remuxed, RemuxError> {
 pub struct Picture {
     /// The file.
     pub file: Bytes,
-    /// When it is shown, ns of the container's time.
+    /// Presentation time, ns of the container's time.
     pub pts: i64,
-    /// When the first picture of its chunk is shown, ns of the container's time.
+    /// Presentation time of the first picture of its chunk, ns of the container's time.
     pub first: i64,
 }
 
@@ -123,7 +123,7 @@ pub fn picture(samples: &Samples) -> Result<Picture, RemuxError> {
     })
 }
 
-/// Checks that the pictures can be written: sound alone may be left out of a film.
+/// Checks that the pictures can be written. A film may lack the sound of a chunk, but never its pictures.
 ///
 /// # Errors
 /// [`RemuxError::Codec`].
@@ -132,9 +132,11 @@ pub(crate) fn check_pictures(samples: &Samples) -> Result<(), RemuxError> {
     video.map_or(Ok(()), |video| video_header(video, VIDEO_ID).map(drop))
 }
 
-/// Places the samples of a chunk of `duration` ns on its time line, pictures first. Tracks that MP4 does not take are left out, as
-/// long as something remains. A track whose format is known but that pauses in this chunk is there without samples: the header of one
-/// chunk serves its neighbours, and a player takes no track that its header lacks.
+/// Places the samples of a chunk of `duration` ns on its time line, pictures first. Leaves out tracks that MP4 does not take,
+/// unless nothing would remain.
+///
+/// A track whose format is known but that pauses in this chunk is returned without samples: the header of one chunk serves its
+/// neighbours, and a player ignores a track that the header lacks.
 pub(crate) fn tracks(samples: &Samples, duration: u64) -> Result<Vec<TrackOut>, RemuxError> {
     let mut tracks = Vec::new();
     let mut refused = None;
@@ -152,7 +154,7 @@ pub(crate) fn tracks(samples: &Samples, duration: u64) -> Result<Vec<TrackOut>, 
         };
         match written {
             Ok(track) => tracks.push(track),
-            // What pauses is not missed.
+            // Errors of a track without samples do not matter: nothing of it is left out.
             Err(error) if !track.samples.is_empty() => refused = refused.or(Some(error)),
             Err(_) => {}
         }
@@ -186,13 +188,15 @@ fn video_header(track: &SampleTrack, id: u32) -> Result<Header, RemuxError> {
     })
 }
 
-/// Converts ns to ticks, rounded.
+/// Converts ns to ticks, rounded to the nearest.
 pub(crate) fn ticks(ns: i64, timescale: u32) -> i64 {
     let scaled = i128::from(ns) * i128::from(timescale);
     i64::try_from((scaled + 500_000_000).div_euclid(1_000_000_000)).unwrap_or(i64::MAX)
 }
 
-/// Places pictures; decode times ascend. The last is as long as the chunk has left for it.
+/// Places pictures. Makes decode times strictly ascending, as `trun` holds unsigned durations. The last picture lasts to the end
+/// of the chunk, or for the mean duration of the others if the end is not plausible (past, or more than four such durations
+/// away).
 fn pictures(samples: &[Sample], duration: u64) -> Vec<Placed> {
     let mut times: Vec<i64> = Vec::with_capacity(samples.len());
     for sample in samples {
@@ -226,8 +230,9 @@ fn pictures(samples: &[Sample], duration: u64) -> Vec<Placed> {
     placed.collect()
 }
 
-/// One `moof` with a run for each track, and the `mdat` with their samples one track after the other.
+/// Returns one `moof` with a run for each track, and the `mdat` with their samples, one track after the other.
 fn fragment(tracks: &[TrackOut]) -> Result<Vec<u8>, RemuxError> {
+    // `data_offset` takes 4 bytes whatever its value, so the `moof` can be measured with 0.
     let mut measured = Vec::new();
     moof(tracks, 0)?.encode(&mut measured)?;
     let mut out = Vec::new();
@@ -247,7 +252,7 @@ fn fragment(tracks: &[TrackOut]) -> Result<Vec<u8>, RemuxError> {
     Ok(out)
 }
 
-/// The `moof`; the first byte of samples lies `data` bytes behind its beginning.
+/// Returns the `moof`. `data` is the offset of the first sample from the beginning of the `moof`.
 fn moof(tracks: &[TrackOut], data: usize) -> Result<Moof, RemuxError> {
     let mut at = data;
     let mut traf = Vec::new();
@@ -259,6 +264,7 @@ fn moof(tracks: &[TrackOut], data: usize) -> Result<Moof, RemuxError> {
             tfhd: Tfhd {
                 track_id: track.header.id,
                 default_base_is_moof: true,
+                // Applies to sound, whose samples have no flags of their own: every frame is a sync sample.
                 default_sample_flags: Some(KEY),
                 ..Tfhd::default()
             },

@@ -2,15 +2,17 @@
 
 use gcstreamer_schema::{Container, GapReason, metadata::Gap};
 
-use super::playlist::{LIVE_WAIT, Playing, Style, is_sound, media_address, once, playing, unplayable};
+use super::live::Numbers;
+use super::live_tests::following;
+use super::playlist::{Playing, Style, is_sound, media_address, once, playing, unplayable};
 use crate::index::Chunk;
 use crate::index::chunk::tests::{BASE, SECOND, chunk};
 
-fn run(s: u8, sequences: std::ops::Range<u64>) -> Vec<Chunk> {
+pub(super) fn run(s: u8, sequences: std::ops::Range<u64>) -> Vec<Chunk> {
     sequences.map(|q| chunk(s, q, q as f64 * 10.0, 10.0)).collect()
 }
 
-const PLAIN: Style<'static> = Style {
+pub(super) const PLAIN: Style<'static> = Style {
     by_proxy: false,
     made: &|_| None,
 };
@@ -19,8 +21,8 @@ fn vod(chunks: &[Chunk]) -> String {
     super::playlist::vod(chunks, u64::MAX, PLAIN)
 }
 
-fn live(chunks: &[Chunk], now: u64) -> Option<String> {
-    super::playlist::live(chunks, now, PLAIN)
+pub(super) fn live(chunks: &[Chunk], now: u64) -> Option<String> {
+    following(chunks, now, &mut Numbers::default())
 }
 
 fn count(text: &str, what: &str) -> usize {
@@ -77,7 +79,7 @@ fn what_two_recorders_stored_at_the_same_time_is_played_once() {
     let mut chunks = run(0, 0..6);
     chunks.extend((0..6).map(|q| chunk(1, q, q as f64 * 10.0 + 3.0, 10.0)));
     let text = vod(&crate::index::chunk::sorted(chunks));
-    // And the last three seconds, which one of them alone has.
+    // Six chunks, and one for the last three seconds, which only one recorder has.
     assert_eq!(count(&text, "#EXTINF"), 7, "{text}");
 }
 
@@ -97,12 +99,12 @@ fn what_one_of_two_recorders_alone_stored_is_played() {
         })
         .collect::<Vec<_>>()
     };
-    // The old one ends in the middle of a chunk of the new one: second 13 is in that alone.
+    // The old session ends in the middle of a chunk of the new one: second 13 is only in that chunk.
     assert_eq!(
         pieces(&[(0, 1, 0.0, 10.0), (0, 2, 10.0, 13.0), (1, 0, 4.0, 14.0), (1, 1, 14.0, 24.0)]),
         [(0, 10, None), (10, 13, None), (4, 14, Some(13)), (14, 24, None)]
     );
-    // Both record for long, and each misses something.
+    // Both record for a long time, and each misses a chunk.
     let both = |missing: [u64; 2]| {
         let of =
             move |s: u8, after: f64| (0..10u64).map(move |q| (s, q, q as f64 * 10.0 + after, q as f64 * 10.0 + after + 10.0));
@@ -122,11 +124,11 @@ fn what_one_of_two_recorders_alone_stored_is_played() {
     ];
     assert_eq!(both([2, 5])[..7], expected);
     assert_eq!(both([2, 5]).last(), Some(&(94, 104, Some(100))));
-    // Nothing of another recorder behind the end of what is asked for.
+    // No chunk of the other recorder after the end of the range.
     let two = [(0, 1, 0.0), (1, 1, 5.0), (0, 2, 10.0), (1, 2, 15.0)].map(|(s, q, at)| chunk(s, q, at, 10.0));
     assert_eq!(once(two.iter(), BASE + 18 * SECOND).len(), 2);
     assert_eq!(once(two.iter(), BASE + 24 * SECOND).len(), 3);
-    // A clock that went back within a session loses nothing, also with something missing there.
+    // A clock that goes back within a session loses no chunk, even if one is missing there.
     let back = [(4, 10.0), (5, 20.0), (7, 15.0), (8, 25.0)].map(|(q, at)| chunk(0, q, at, 10.0));
     let back = crate::index::chunk::sorted(back.to_vec());
     let order: Vec<u64> = once(back.iter(), u64::MAX)
@@ -134,7 +136,7 @@ fn what_one_of_two_recorders_alone_stored_is_played() {
         .map(|piece| piece.chunk.meta.sequence)
         .collect();
     assert_eq!(order, [4, 5, 7, 8]);
-    // A clock that was ahead at first is set: what it said then is among what was recorded later.
+    // A clock that was ahead at first is set back: the first chunks have times of later ones.
     let ahead = [(0, 600.0), (1, 610.0), (2, 620.0)].into_iter();
     let ahead = ahead
         .chain((3..70).map(|q| (q, 10.0 * q as f64)))
@@ -217,7 +219,7 @@ fn each_container_is_played_in_its_way() {
     ] {
         assert_eq!(of(container, codecs, 1000, 376), Playing::Remuxed, "{codecs}");
     }
-    // Sound that could be written anew makes no recording of it: the picture would be black.
+    // Sound that could be remuxed does not make the chunk playable: the picture would be black.
     for (container, codecs) in [
         (Container::WebM, "vp8,opus"),
         (Container::MpegTs, "mp4v.61,mp4a.40.2"),
@@ -269,7 +271,7 @@ fn a_transport_stream_of_odd_packets_is_written_anew_in_every_chunk_whatever_its
     for chunk in &mut chunks {
         chunk.meta.container = Container::MpegTs;
         chunk.meta.init_bytes = 0;
-        // 1000 packets and one more in each.
+        // 1000 packets, and one more in each further chunk: the sizes of some are multiples of 188, too.
         chunk.size = (1000 + chunk.meta.sequence) * 192;
     }
     assert!(chunks.iter().any(|chunk| playing(chunk) == Playing::Transport), "by chance");
@@ -278,7 +280,7 @@ fn a_transport_stream_of_odd_packets_is_written_anew_in_every_chunk_whatever_its
         assert!(segments.iter().all(|line| line.ends_with(".m4s")), "{text}");
         assert_eq!(count(&text, "#EXT-X-DISCONTINUITY\n"), 0, "{text}");
     }
-    // Another session has its own packets.
+    // The packets of one session say nothing about another one.
     let mut plain = chunk(1, 0, 940.0, 10.0);
     (plain.meta.container, plain.meta.init_bytes, plain.size) = (Container::MpegTs, 0, 1880);
     assert_eq!(vod(std::slice::from_ref(&plain)).matches(".ts\n").count(), 1);
@@ -333,7 +335,7 @@ fn what_is_left_out_is_told_in_a_comment() {
     let text = vod(&chunks);
     assert!(text.contains("\n# left out: alaw%0A%23EXT-X-ENDLIST\n"), "{text}");
     assert_eq!(count(&text, "#EXT-X-ENDLIST"), 1);
-    // Sound that is not written anew, by its container.
+    // Which sound is left out depends on the container.
     for (container, codec, is_told) in [
         (Container::MpegTs, "mp4a.40.2", false),
         (Container::MpegTs, "mp4a.40.33", true),
@@ -368,185 +370,6 @@ fn fragments_are_ranges_behind_their_header() {
     assert!(text.contains(&format!("#EXT-X-BYTERANGE:300@700\n{address}\n")), "{text}");
 }
 
-/// Media sequence number and addresses of a live playlist.
-fn window(chunks: &[Chunk], now: u64) -> (u64, Vec<String>) {
-    let text = live(chunks, now).unwrap();
-    let number = text
-        .lines()
-        .find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:"))
-        .unwrap();
-    let addresses = text
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect();
-    (number.parse().unwrap(), addresses)
-}
-
-#[test]
-fn live_numbers_follow_from_the_stored_chunks_alone() {
-    let all = run(0, 0..40);
-    let now = BASE + 1000 * SECOND;
-    let mut numbers = std::collections::BTreeMap::new();
-    for stored in 1..=all.len() {
-        // Another instance, that knows the last hour only, or just these.
-        for from in [0, stored.saturating_sub(9), stored - 1] {
-            let (first, addresses) = window(&all[from..stored], now);
-            for (number, address) in (first..).zip(addresses) {
-                assert_eq!(*numbers.entry(number).or_insert_with(|| address.clone()), address);
-            }
-        }
-    }
-    assert_eq!(numbers.len(), all.len());
-}
-
-#[test]
-fn numbers_of_sessions_stay_small_enough_for_players_that_count_up_to_them() {
-    let now = BASE + 1000 * SECOND;
-    let text = live(&run(0, 0..6), now).unwrap();
-    let number = text
-        .lines()
-        .find_map(|line| line.strip_prefix("#EXT-X-DISCONTINUITY-SEQUENCE:"));
-    let number: u64 = number.unwrap().parse().unwrap();
-    assert!(number < 100_000, "{number}");
-}
-
-#[test]
-fn the_live_playlist_stays_with_one_of_two_sessions_that_run_at_once() {
-    let of = |seconds: u64, length: f64, range: std::ops::Range<u64>| {
-        let session = gcstreamer_schema::session::session_id(BASE + seconds * SECOND, 7);
-        let all = range.map(move |q| chunk(0, q, seconds as f64 + q as f64 * length, length));
-        all.map(move |chunk| Chunk {
-            meta: gcstreamer_schema::metadata::ObjectMetadata {
-                session: session.clone(),
-                ..chunk.meta
-            },
-            ..chunk
-        })
-    };
-    let all: Vec<Chunk> = of(0, 10.0, 0..60).chain(of(205, 8.0, 0..40)).collect();
-    let mut last = 0;
-    for second in 20..620 {
-        let now = BASE + second * SECOND;
-        let stored: Vec<Chunk> = all.iter().filter(|chunk| chunk.created <= now).cloned().collect();
-        let (number, addresses) = window(&crate::index::chunk::sorted(stored), now);
-        // The younger one ends at 525 s; once it is gone for three chunks there is the other one alone.
-        assert!(
-            number >= last || second > 545,
-            "at {second} s: {number} after {last}: {addresses:?}"
-        );
-        last = number;
-    }
-}
-
-#[test]
-fn a_late_chunk_never_enters_the_live_window() {
-    let mut stored = run(0, 0..6);
-    stored.remove(3);
-    let now = stored.last().unwrap().created + LIVE_WAIT;
-    let before = window(&stored, now);
-    assert_eq!(before.1.len(), 2, "what is behind the hole");
-    // Chunk 3 arrives a minute later.
-    let mut late = chunk(0, 3, 30.0, 10.0);
-    late.created = now + 60 * SECOND;
-    stored.insert(3, late);
-    assert_eq!(window(&stored, now + 61 * SECOND), before);
-}
-
-#[test]
-fn a_listing_of_a_while_ago_shows_nothing_that_a_newer_one_takes_back() {
-    let mut stored = run(0, 0..8);
-    let newest = stored.last().unwrap().created;
-    let mut overtaken = stored.remove(6);
-    overtaken.created = newest + 2 * SECOND + SECOND / 2;
-    let stale = stored.clone();
-    stored.insert(6, overtaken);
-    let mut last = 0;
-    for tick in 0..80 {
-        let now = newest + tick * SECOND / 10;
-        // The listing is up to two seconds old.
-        for listed in [now, now.saturating_sub(2 * SECOND)] {
-            let known = if listed >= stored[6].created { &stored } else { &stale };
-            let (number, addresses) = window(known, now);
-            let end = number + addresses.len() as u64;
-            assert!(end >= last || listed < now, "at {tick}: {number} {addresses:?}");
-            assert_ne!(addresses.len(), 1, "at {tick}: what is behind the hole stands alone");
-            last = last.max(end);
-        }
-    }
-}
-
-#[test]
-fn chunks_that_overtake_each_other_are_waited_for() {
-    let mut stored = run(0, 0..6);
-    let newest = stored.last().unwrap().created;
-    stored.remove(4);
-    let (first, addresses) = window(&stored, newest + SECOND);
-    assert_eq!(addresses.len(), 4, "the last waits for the one before");
-    let mut overtaken = chunk(0, 4, 40.0, 10.0);
-    overtaken.created = newest + SECOND;
-    stored.insert(4, overtaken);
-    assert_eq!(
-        (
-            window(&stored, newest + 2 * SECOND).0,
-            window(&stored, newest + 2 * SECOND).1.len()
-        ),
-        (first, 6)
-    );
-}
-
-#[test]
-fn times_that_begin_anew_within_a_session_are_told_to_who_follows_it() {
-    let number = |text: &str, name: &str| -> u64 {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.parse().unwrap()
-    };
-    let mut all = run(0, 0..30);
-    for chunk in &mut all[12..] {
-        chunk.meta.pts_start = Some(chunk.meta.sequence * 10 * SECOND - 120 * SECOND);
-    }
-    let now = BASE + 1000 * SECOND;
-    let mut known = std::collections::BTreeMap::new();
-    for stored in 1..=all.len() {
-        let text = live(&all[..stored], now).unwrap();
-        let first = number(&text, "#EXT-X-MEDIA-SEQUENCE:");
-        let mut part = number(&text, "#EXT-X-DISCONTINUITY-SEQUENCE:");
-        let mut at = first;
-        for line in text.lines() {
-            part += u64::from(line == "#EXT-X-DISCONTINUITY");
-            if !line.starts_with('#') {
-                assert_eq!(*known.entry(at).or_insert(part), part, "the part of {at} changes");
-                at += 1;
-            }
-        }
-    }
-    let parts: std::collections::BTreeSet<u64> = known.values().copied().collect();
-    assert_eq!(parts.len(), 2, "{known:?}");
-    // A camera that was lost at once is another session, and another part.
-    let mut soon = run(0, 0..1);
-    soon[0].meta.session = gcstreamer_schema::session::session_id(BASE, 0);
-    let mut back = soon.clone();
-    back[0].meta.session = gcstreamer_schema::session::session_id(BASE + 3 * SECOND, 0);
-    let [a, b] = [soon, back].map(|chunks| number(&live(&chunks, now).unwrap(), "#EXT-X-DISCONTINUITY-SEQUENCE:"));
-    assert_ne!(a, b);
-}
-
-#[test]
-fn a_new_session_has_higher_numbers() {
-    let mut stored = run(0, 0..5);
-    let now = BASE + 1000 * SECOND;
-    let (old, _) = window(&stored, now);
-    // A session id holds its start.
-    for q in 0..2 {
-        let mut chunk = chunk(0, q, 100.0 + q as f64 * 10.0, 10.0);
-        chunk.meta.session = "zzzzzzzzzz".replace('z', "v");
-        stored.push(chunk);
-    }
-    let (new, addresses) = window(&stored, now);
-    assert!(new > old + 5 && addresses.len() == 2);
-    assert!(!live(&stored, now).unwrap().contains("ENDLIST"));
-}
-
 #[test]
 fn by_the_proxy_every_address_of_a_playlist_says_so() {
     let mut chunks = run(0, 0..3);
@@ -579,7 +402,7 @@ fn a_header_that_was_made_before_and_is_the_same_is_named_once() {
         5,
         "nothing is known of what will be made"
     );
-    // The first three are known, and the third is another.
+    // The headers of the first three chunks are known, and that of the third differs.
     let made = |chunk: &Chunk| [Some(1), Some(1), Some(2), None, None][usize::try_from(chunk.meta.sequence).unwrap()];
     let text = super::playlist::vod(&chunks, u64::MAX, Style { made: &made, ..PLAIN });
     let maps: Vec<&str> = text.lines().filter(|line| line.starts_with("#EXT-X-MAP")).collect();

@@ -1,5 +1,8 @@
 //! Playlists. Decisions are in `crate::hls::playlist`.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
+
 use axum::extract::{Extension, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
@@ -9,18 +12,43 @@ use super::ask::Question;
 use super::error::ApiError;
 use super::media::By;
 use super::{Shared, Who};
+use crate::hls::live::{self as live_playlist, Numbers};
 use crate::hls::playlist::{self, Style};
 use crate::index::{Chunk, HOUR};
+use crate::lock::lock;
 
 /// Longest playlist, ns: 24 h.
 const LONGEST: u64 = 24 * HOUR;
+
+/// Maximum number of cameras whose numbers are kept. Above it all are dropped: their playlists are then numbered by the stored
+/// chunks alone.
+const MAX_NUMBERED: usize = 20_000;
+
+/// The numbers that live playlists have given, by camera.
+#[derive(Debug, Default)]
+pub(super) struct LiveNumbers(Mutex<HashMap<String, Numbers>>);
+
+impl LiveNumbers {
+    /// Makes a live playlist of a camera. Ids of which nothing is stored are not remembered.
+    fn playlist(&self, camera: &str, chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
+        let mut all = lock(&self.0);
+        let mut numbers = all.get(camera).cloned().unwrap_or_default();
+        let text = live_playlist::live(chunks, now, style, &mut numbers)?;
+        if all.len() >= MAX_NUMBERED {
+            all.clear();
+        }
+        all.insert(camera.to_owned(), numbers);
+        Some(text)
+    }
+}
 
 fn answer(text: String) -> Response {
     let headers = [(CONTENT_TYPE, "application/vnd.apple.mpegurl"), (CACHE_CONTROL, "no-store")];
     (headers, text).into_response()
 }
 
-/// Why there is nothing to play: `text`, unless nothing of the camera was ever stored. Those that report by MQTT are known before.
+/// Returns the error for a time without a recording: `text`, or another text if nothing of the camera was ever stored. The latter
+/// happens for cameras that are known only by a list or by MQTT.
 pub(super) async fn nothing(shared: &Shared, camera: &str, text: &str) -> ApiError {
     match shared.app.index.newest(camera).await {
         Ok(None) => ApiError::not_found("nothing is stored of this camera yet"),
@@ -62,7 +90,7 @@ pub(super) async fn live(
 ) -> Result<Response, ApiError> {
     check_camera(&query.camera)?;
     let now = shared.app.clock.now();
-    // The newest chunk may have begun in the hour before; a camera's clock may be ahead.
+    // An hour back, since the playlist's window may begin before this hour; an hour ahead, since the camera's clock may be ahead.
     let index = &shared.app.index;
     let mut chunks = index
         .span(&query.camera, now.saturating_sub(HOUR), now.saturating_add(HOUR))
@@ -71,7 +99,7 @@ pub(super) async fn live(
         && let Some(newest) = index.newest(&query.camera).await?
         && newest.meta.start > now
     {
-        // Its clock is further ahead, up to what the index looks for.
+        // The clock is more than an hour ahead; the index finds chunks up to `AHEAD`.
         let until = newest.meta.end.saturating_add(HOUR);
         chunks = index
             .span(&query.camera, newest.meta.start.saturating_sub(HOUR), until)
@@ -82,7 +110,7 @@ pub(super) async fn live(
         by_proxy: by.is_proxy(),
         made: &made,
     };
-    match playlist::live(&chunks, now, style) {
+    match shared.live_numbers.playlist(&query.camera, &chunks, now, style) {
         Some(text) => {
             if shared.views.begins(&who, &query.camera, std::time::Instant::now()) {
                 tracing::info!(who, camera = query.camera, "playing live");

@@ -1,4 +1,4 @@
-//! The server: routes, what stands in front of all of them, and its end.
+//! The server: routes, the checks in front of all of them, and the shutdown.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -33,23 +33,25 @@ mod views;
 
 use error::ApiError;
 
-/// How long requests may take to end after the signal.
+/// Time that open requests have to finish after the signal.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What handlers share.
+/// State that all handlers share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     app: Arc<App>,
-    /// True once the server is to end: streams of events end then.
+    /// True once the server shuts down: event streams end then.
     ends: watch::Receiver<bool>,
-    /// Who watches live.
+    /// The live views.
     views: Arc<views::Views>,
+    /// The numbers of live playlists.
+    live_numbers: Arc<hls::LiveNumbers>,
 }
 
-/// Serves until `ended` is ready, then for [`GRACE`] at most.
+/// Serves until `ended` is ready, then lets open requests finish, for [`GRACE`] at most.
 ///
 /// # Errors
-/// The listener failed.
+/// The settings of the MQTT broker are unusable.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     app: Arc<App>,
@@ -62,7 +64,7 @@ pub async fn serve(
     let is_own = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let patience = match &app.auth {
         crate::settings::Auth::Iap(_) => serving::BEHIND_BALANCER,
-        // Beyond loopback there has to be a server in front, for TLS: it may be such a balancer.
+        // Beyond loopback a reverse proxy must provide TLS, and that may be such a load balancer.
         crate::settings::Auth::Token(_) if !is_own => serving::BEHIND_BALANCER,
         crate::settings::Auth::None | crate::settings::Auth::Token(_) => serving::PATIENCE,
     };
@@ -83,15 +85,16 @@ pub async fn serve(
     Ok(())
 }
 
-/// All routes.
+/// Builds the router with all routes.
 pub fn router(app: Arc<App>, ends: watch::Receiver<bool>) -> Router {
     let policy = policy(app.signer.as_ref().map(UrlSigner::origin));
     let shared = Shared {
         app,
         ends,
         views: Arc::default(),
+        live_numbers: Arc::default(),
     };
-    // Media is compressed already, and events must not wait for a full block.
+    // Media is compressed already, events must not wait for a full block, and the page's files have compressed copies.
     let compressed = SizeAbove::new(1024)
         .and(NotForContentType::new("video/"))
         .and(NotForContentType::new("application/octet-stream"))
@@ -126,11 +129,11 @@ pub fn router(app: Arc<App>, ends: watch::Receiver<bool>) -> Router {
         .with_state(shared)
 }
 
-/// Who asks, for the log.
+/// The user of a request, for the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Who(pub(crate) String);
 
-/// Lets in who may be let in.
+/// Middleware that answers requests that are not allowed, and passes on the others with [`Who`] sent them.
 async fn guard(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let decision = decide(&shared, &request);
     match decision {
@@ -156,7 +159,7 @@ async fn guard(State(shared): State<Shared>, mut request: Request, next: Next) -
     }
 }
 
-/// Who comes through Identity-Aware Proxy.
+/// Returns the user of a request that came through Identity-Aware Proxy.
 fn user(shared: &Shared, request: &Request) -> impl Future<Output = Result<String, GateError>> + Send + use<> {
     let header = request.headers().get(iap::HEADER).and_then(|value| value.to_str().ok());
     let (header, app) = (header.map(str::to_owned), shared.app.clone());
@@ -187,13 +190,14 @@ fn decide(shared: &Shared, request: &Request) -> Decision {
     shared.app.auth.decide(shown, address)
 }
 
-/// What the page may load: its own, and recordings of the storage host where players are sent there.
+/// Returns the Content-Security-Policy of the page: it may load its own files, and recordings of the storage host if players are
+/// redirected there.
 fn policy(storage: Option<&str>) -> HeaderValue {
     let storage = storage.map(|origin| format!(" {origin}")).unwrap_or_default();
     let text = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:{storage}; connect-src 'self'{storage}; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     );
-    // An origin has no characters that a header cannot have.
+    // Never fails: an origin has only characters that a header may have.
     text.parse().unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }
 

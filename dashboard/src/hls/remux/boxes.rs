@@ -14,7 +14,7 @@ use mp4_atom::{
 
 use super::RemuxError;
 
-/// What a track holds, with its configuration.
+/// The codec of a track, with its configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Avc(Bytes),
@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     Opus(Bytes),
 }
 
-/// What the header says of a track.
+/// Describes a track in the header of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) id: u32,
@@ -159,6 +159,7 @@ fn audio(channel_count: u16, rate: u32) -> Audio {
         data_reference_index: 1,
         channel_count,
         sample_size: 16,
+        // A 16.16 number: 88.2 and 96 kHz do not fit. Decoders take the rate from the AudioSpecificConfig.
         sample_rate: u16::try_from(rate).unwrap_or(0).into(),
     }
 }
@@ -183,6 +184,7 @@ fn esds(id: u32, config: &[u8]) -> Esds {
         es_desc: EsDescriptor {
             es_id: u16::try_from(id).unwrap_or(1),
             dec_config: DecoderConfig {
+                // Audio of ISO/IEC 14496-3, in an audio stream (ISO/IEC 14496-1 7.2.6.6).
                 object_type_indication: 0x40,
                 stream_type: 5,
                 dec_specific: Some(DecoderSpecific {
@@ -197,12 +199,14 @@ fn esds(id: u32, config: &[u8]) -> Esds {
     }
 }
 
-/// Whether such a header can be written; or the pictures beside the sound would not play either.
+/// Returns whether an Opus header can be written. If not, the sound must be left out: a header with it would fail, and the
+/// pictures would not play either.
 pub(super) fn is_opus(head: &[u8]) -> bool {
     dops(head).is_some_and(|dops| dops.encode(&mut Vec::new()).is_ok())
 }
 
-/// From the identification header of RFC 7845 5.1, which is little-endian; sound of more than two channels has a mapping table in it.
+/// Converts the identification header of RFC 7845 5.1, which is little-endian. It has a channel mapping table unless the family
+/// is 0.
 fn dops(head: &[u8]) -> Option<Dops> {
     let fields = head.strip_prefix(b"OpusHead")?;
     let (&[_, channels, s0, s1, r0, r1, r2, r3, g0, g1, family], table) = fields.split_first_chunk::<11>()?;
@@ -257,7 +261,7 @@ pub(crate) fn moov(mvhd: Mvhd, mvex: Option<Mvex>, trak: Vec<Trak>) -> Moov {
     }
 }
 
-/// The header of a fragmented MP4.
+/// Returns `ftyp` and `moov` of a fragmented MP4.
 pub(super) fn init<'a>(headers: impl Iterator<Item = &'a Header>) -> Result<Vec<u8>, RemuxError> {
     let (mut trak, mut trex) = (Vec::new(), Vec::new());
     for header in headers {
@@ -282,7 +286,7 @@ pub(super) fn init<'a>(headers: impl Iterator<Item = &'a Header>) -> Result<Vec<
     Ok(out)
 }
 
-/// An MP4 of one sample that lasts a second.
+/// Returns an MP4 of one sample that lasts a second.
 pub(super) fn still(header: &Header, data: &[u8]) -> Result<Vec<u8>, RemuxError> {
     let size = u32::try_from(data.len())
         .ok()
@@ -318,6 +322,7 @@ pub(super) fn still(header: &Header, data: &[u8]) -> Result<Vec<u8>, RemuxError>
         moov(mvhd(header.id + 1, MOVIE_TICKS.into()), None, trak).encode(&mut out)?;
         Ok(out)
     };
+    // The offset takes 4 bytes whatever its value, so the header can be measured with 0. 8 is the header of `mdat`.
     let offset = u32::try_from(write(0)?.len() + 8).map_err(|_| RemuxError::Boxes("its header is over 4 GiB".into()))?;
     let mut out = write(offset)?;
     out.extend(size.to_be_bytes());

@@ -1,7 +1,8 @@
-//! Silence where sound pauses and pictures go on.
+//! Writes silence where sound pauses while pictures go on.
 //!
-//! PURE. A browser plays what every track of its buffer covers: pictures without sound beside them would be jumped over. Silent frames are
-//! written for AAC and Opus of one or two channels; they are so short that nothing is encoded here. Sound alone needs nothing.
+//! PURE. A browser plays only the time that all tracks of its buffer cover, so it would skip pictures without sound. Silent
+//! frames exist for AAC and Opus of one or two channels. They are constants: nothing is encoded here. Chunks without pictures are
+//! left as they are.
 
 use bytes::Bytes;
 
@@ -15,21 +16,21 @@ const AAC_STEREO: &[u8] = &[0x21, 0, 0, 0, 0, 0x1c];
 /// 20 ms of CELT whose first symbol is the silence flag. RFC 6716 3.1 and 4.3.
 const OPUS_MONO: &[u8] = &[0xf8, 0xff, 0xfe];
 const OPUS_STEREO: &[u8] = &[0xfc, 0xff, 0xfe];
-/// Samples of 20 ms at 48 kHz.
+/// Samples in 20 ms at 48 kHz.
 const OPUS_SAMPLES: u32 = 960;
-/// At the edges of a chunk less may be missing, seconds: muxers write sound up to this much before or behind the pictures of its time, so it
-/// is in the neighbour.
+/// Pauses up to this long at the edges of a chunk are not filled, seconds: muxers write sound up to this long before or after the
+/// pictures of its time, so it is in the neighbouring chunk.
 const SKEW: i64 = 1;
-/// Most silent frames of a chunk, some 20 minutes.
+/// Most silent frames in a row, some 20 minutes.
 const MAX_FRAMES: i64 = 1 << 16;
 
-/// Fills the time of the pictures in which a track of sound has no samples.
+/// Fills the pauses of sound tracks within the time of the pictures. Does nothing if there are no pictures.
 pub(super) fn fill(tracks: &mut [TrackOut]) {
     let pictures = tracks.iter().find(|track| track.header.is_video());
     let Some((first, last)) = pictures.and_then(|track| track.samples.first().zip(track.samples.last())) else {
         return;
     };
-    // By decode times: where pictures are shown later than that, sound is not.
+    // Decode times, since sound is shown at its decode time; pictures may be shown later than theirs.
     let (begin, end) = (first.dts, last.dts.saturating_add(last.duration.into()));
     for track in tracks.iter_mut().filter(|track| !track.header.is_video()) {
         let rate = u64::from(track.header.timescale);
@@ -46,7 +47,7 @@ pub(super) fn fill(tracks: &mut [TrackOut]) {
     }
 }
 
-/// A silent frame, and how long it is in samples.
+/// A silent frame, and its length in samples.
 #[derive(Clone, Debug)]
 struct Silence {
     data: Bytes,
@@ -60,7 +61,7 @@ impl Silence {
                 let (&[first, second, ..], (_, _, length)) = (&config[..], sound::aac(config)?) else {
                     return None;
                 };
-                // AAC LC, alone or as the core of HE-AAC. The channels are those of the core.
+                // Object types 2, 5 and 29: AAC LC, alone or as the core of HE-AAC. The channels are those of the core.
                 let data = match (first >> 3, second >> 3 & 0xf) {
                     (2 | 5 | 29, 1) => AAC_MONO,
                     (2 | 5 | 29, 2) => AAC_STEREO,
@@ -79,18 +80,19 @@ impl Silence {
         Some(Self { data, length })
     }
 
-    /// Fills `begin..end`, in samples. Holes inside are frames that last until the next one.
+    /// Fills `begin..end`, in samples. A hole inside shows as a frame that lasts until the next one.
     ///
-    /// At a border the neighbour's sound ends or begins a frame earlier or later. A player takes a frame that is not behind the last one, or
-    /// by more than twice the length of that one, for a break, and drops pictures until the next key frame (Media Source Extensions,
-    /// coded frame processing). So silence begins half a frame late, and its last frame is long.
+    /// At a border the neighbour's sound may end or begin up to a frame earlier or later. A player treats a frame as a
+    /// discontinuity if it does not follow the last one, or follows it by more than twice its length; it then drops pictures
+    /// until the next key frame (Media Source Extensions, coded frame processing). So silence begins half a frame late, and its
+    /// last frame is long.
     fn fill(&self, samples: &mut Vec<Placed>, begin: i64, end: i64, skew: i64) {
         let length = i64::from(self.length);
         let at = |dts: u64| i64::try_from(dts).unwrap_or(i64::MAX);
         let mut filled = Vec::with_capacity(samples.len());
         match samples.first().map(|first| at(first.dts)) {
             None => self.run(&mut filled, begin + length / 2, end, 2),
-            // On the grid of what follows.
+            // Aligned to the frames that follow.
             Some(first) if first.saturating_sub(begin) > skew => {
                 self.run(&mut filled, begin + (first - begin) % length, first, 0);
             }
@@ -98,6 +100,7 @@ impl Silence {
         }
         for sample in samples.drain(..) {
             let (dts, duration) = (at(sample.dts), i64::from(sample.duration));
+            // `sound::frames` extends the last frame before a hole up to its end.
             if duration < 3 * length {
                 filled.push(sample);
                 continue;
@@ -113,7 +116,7 @@ impl Silence {
         *samples = filled;
     }
 
-    /// Silent frames from `begin` on; the last one is longer by this many others, and ends at `end`.
+    /// Appends silent frames from `begin` to `end`. The last one ends at `end` and replaces `longer` further frames.
     fn run(&self, filled: &mut Vec<Placed>, begin: i64, end: i64, longer: i64) {
         let length = i64::from(self.length);
         let count = ((end - begin) / length - longer).clamp(1, MAX_FRAMES);
@@ -150,7 +153,8 @@ mod tests {
         times.map(sample).collect()
     }
 
-    /// Ten seconds of pictures from 20 s on, and sound of 128 ms at these times (ms): where silence begins and ends (ms).
+    /// Fills ten seconds of pictures from 20 s on, with frames of sound of 128 ms at these times (ms). Returns where silence
+    /// begins and ends (ms).
     fn filled(kind: Kind, times: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
         let header = |id, timescale, kind| Header { id, timescale, kind };
         let mut tracks = [
@@ -163,7 +167,7 @@ mod tests {
                 samples: placed(RATE, 1024, times),
             },
         ];
-        // What frames() makes of a hole.
+        // As `sound::frames` writes a hole: the frame before it lasts until its end.
         let sound = &mut tracks[1].samples;
         for at in 1..sound.len() {
             sound[at - 1].duration = u32::try_from(sound[at].dts - sound[at - 1].dts).unwrap();
@@ -200,7 +204,7 @@ mod tests {
         let of = |times: &[(u64, u64)]| filled(aac(CONFIG), times.iter().flat_map(|&(from, to)| (from..to).step_by(128)));
         assert_eq!(of(&[]), [(20_064, 30_000)], "it begins half a frame late");
         assert_eq!(of(&[(20_000, 30_000)]), []);
-        // Sound that is in the neighbour.
+        // Up to 1 s at each edge may be in the neighbouring chunk.
         assert_eq!(of(&[(20_900, 29_100)]), []);
         let late = of(&[(25_000, 30_000)]);
         assert!(late.len() == 1 && late[0].0 < 20_128 && late[0].1 == 25_000, "{late:?}");

@@ -1,7 +1,7 @@
-//! Sound on the grid of its own samples.
+//! Places sound by counting its samples.
 //!
-//! PURE. FLV and Matroska round times to a millisecond, MPEG-TS to 11 µs. Where a run of frames begins is the mean of what all its
-//! frames say, so that the rounding of a single one has no weight, and chunks meet to within a sample or two.
+//! PURE. FLV and Matroska round times to a millisecond, MPEG-TS to 11 µs. The beginning of a run of frames is the mean of what
+//! the times of all its frames imply. So the rounding of a single time has no weight, and chunks join to within a sample or two.
 
 use gcstreamer_media::container::samples::{Codec, Sample, SampleTrack};
 
@@ -12,15 +12,15 @@ use super::{Placed, RemuxError};
 const RATES: [u32; 13] = [
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350,
 ];
-/// Frames that come later than expected by more than this are a new run: something is missing, ns.
+/// A frame whose time differs from the expected one by more than this begins a new run, ns: something is missing.
 const HOLE: i64 = 60_000_000;
 
-/// How long the frames of a track are, in samples.
+/// How the length of a track's frames is known, in samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    /// All alike.
+    /// All frames have this length.
     Fixed(u32),
-    /// Each says so in its first byte.
+    /// The first byte of each frame tells its length.
     Opus,
 }
 
@@ -33,7 +33,7 @@ impl Frame {
     }
 }
 
-/// Samples at 48 kHz of an Opus packet, RFC 6716 3.1.
+/// Returns the samples of an Opus packet at 48 kHz, RFC 6716 3.1.
 fn opus_samples(packet: &[u8]) -> u32 {
     let Some(&toc) = packet.first() else { return 960 };
     let frame = match toc >> 3 {
@@ -49,7 +49,7 @@ fn opus_samples(packet: &[u8]) -> u32 {
     frame * count
 }
 
-/// Returns the header of a track of sound and how long its frames are.
+/// Returns the header of a track of sound, and how the length of its frames is known.
 pub(super) fn header(track: &SampleTrack, id: u32) -> Result<(Header, Frame), RemuxError> {
     match &track.codec {
         Codec::Aac(config) => {
@@ -84,7 +84,7 @@ pub(super) fn header(track: &SampleTrack, id: u32) -> Result<(Header, Frame), Re
     }
 }
 
-/// Sampling rate, channels and samples of a frame of an AudioSpecificConfig (14496-3 1.6.2.1).
+/// Returns sampling rate, channels and samples per frame of an AudioSpecificConfig (14496-3 1.6.2.1).
 pub(super) fn aac(config: &[u8]) -> Option<(u32, u16, u32)> {
     let &[first, second, ..] = config else { return None };
     let index = usize::from((first & 7) << 1 | second >> 7);
@@ -94,8 +94,8 @@ pub(super) fn aac(config: &[u8]) -> Option<(u32, u16, u32)> {
         0 => 2,
         channels => u16::from(channels),
     };
-    // frameLengthFlag: frames of 960 samples. It stands behind the rate of the extension where that is told first (HE-AAC, ISO/IEC
-    // 14496-3 1.6.2.1), and the object type after it.
+    // frameLengthFlag: frames of 960 samples. In configurations with explicit HE-AAC signalling (object type 5 or 29) it comes
+    // after the extension's rate and the inner object type (ISO/IEC 14496-3 1.6.2.1).
     let flag = match first >> 3 {
         5 | 29 => extended_flag(config)?,
         _ => second >> 2 & 1 == 1,
@@ -104,16 +104,17 @@ pub(super) fn aac(config: &[u8]) -> Option<(u32, u16, u32)> {
     Some((rate, channels, frame))
 }
 
-/// The frameLengthFlag of a configuration that tells the rate of its extension first.
+/// Returns the frameLengthFlag of a configuration of object type 5 or 29, which names the rate of its extension first.
 fn extended_flag(config: &[u8]) -> Option<bool> {
     let bit = |at: usize| Some(config.get(at / 8)? >> (7 - at % 8) & 1);
     let index = (13..17).try_fold(0, |index, at| Some(index << 1 | bit(at)?))?;
+    // Index 15: the rate itself follows in 24 bits.
     let type_at = if index == 15 { 17 + 24 } else { 17 };
-    // A configuration that ends there has frames of the usual length.
+    // A configuration that ends before the flag has frames of the usual length.
     Some(bit(type_at + 5).unwrap_or(0) == 1)
 }
 
-/// Places frames on the grid.
+/// Places frames: within a run each begins where the one before ends.
 pub(super) fn frames(samples: &[Sample], rate: u32, frame: Frame) -> Vec<Placed> {
     let lengths: Vec<u32> = samples.iter().map(|sample| frame.samples(&sample.data)).collect();
     let mut placed: Vec<Placed> = Vec::with_capacity(samples.len());
@@ -123,7 +124,7 @@ pub(super) fn frames(samples: &[Sample], rate: u32, frame: Frame) -> Vec<Placed>
         let start = begin(&samples[at..at + run], &lengths[at..at + run], rate)
             .max(0)
             .unsigned_abs();
-        // A run never begins before the one before has ended; that one's last frame lasts until then.
+        // A run must not overlap the one before. The last frame of that one is extended to the beginning of this run.
         let start = placed
             .last()
             .map_or(start, |last| start.max(last.dts + u64::from(last.duration)));
@@ -146,7 +147,7 @@ pub(super) fn frames(samples: &[Sample], rate: u32, frame: Frame) -> Vec<Placed>
     placed
 }
 
-/// How many frames from the first on follow each other without a hole.
+/// Returns the number of frames from the first on that follow each other without a hole.
 fn run_length(samples: &[Sample], lengths: &[u32], rate: u32) -> usize {
     let Some(first) = samples.first() else { return 0 };
     let mut expected = i128::from(first.pts);
@@ -159,7 +160,7 @@ fn run_length(samples: &[Sample], lengths: &[u32], rate: u32) -> usize {
     samples.len()
 }
 
-/// Where a run begins, in samples: the mean of what its frames say.
+/// Returns where a run begins, in samples: the mean of what the times of its frames imply.
 fn begin(samples: &[Sample], lengths: &[u32], rate: u32) -> i64 {
     let (mut sum, mut before) = (0i128, 0i128);
     for (sample, length) in samples.iter().zip(lengths) {
