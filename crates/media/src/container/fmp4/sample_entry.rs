@@ -10,7 +10,7 @@ use crate::container::nal::{Framing, ParameterSet, VideoCodec};
 /// What a sample entry declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SampleEntry {
-    /// For key frames; `Unknown` where the samples are encrypted.
+    /// Codec by which key frames are recognised; `Unknown` if the samples are encrypted.
     pub(super) codec: VideoCodec,
     /// How NAL units are delimited.
     pub(super) framing: Framing,
@@ -18,16 +18,16 @@ pub(super) struct SampleEntry {
     pub(super) name: Option<String>,
     /// Whether the entry holds parameter sets, or the codec has none.
     pub(super) has_parameter_sets: bool,
-    /// Hash of those in the entry.
+    /// Hash of the parameter sets in the entry.
     pub(super) parameter_sets: Option<u64>,
-    /// Those in the entry.
+    /// The parameter sets in the entry.
     pub(super) record: Vec<ParameterSet>,
     /// The first SPS of H.264 in the entry.
     pub(super) sps: Option<Vec<u8>>,
 }
 
 impl SampleEntry {
-    /// Nothing known.
+    /// An entry of which nothing is known.
     pub(super) const UNKNOWN: Self = Self {
         codec: VideoCodec::Unknown,
         framing: Framing::Length(4),
@@ -56,24 +56,12 @@ pub(super) fn video(stsd: &[u8]) -> Option<SampleEntry> {
     Some(entry)
 }
 
-/// Reads the first entry of an `stsd` of an audio track: its RFC 6381 name.
+/// Returns the RFC 6381 name of the first entry of an `stsd` of an audio track.
 pub(super) fn audio(stsd: &[u8]) -> Option<String> {
-    let (stsd_version, kind, body) = first(stsd)?;
-    let entry_version = Fields(body.get(8..)?).u16()?;
-    // QuickTime's longer sound descriptions, which ISO's version 1 (in an stsd of version 1) is not.
-    let extra = match (stsd_version, entry_version) {
-        (0, 1) => 16,
-        (0, 2) => 36,
-        _ => 0,
-    };
-    let boxes = body.get(AUDIO + extra..)?;
+    let (kind, boxes) = audio_entry(stsd)?;
     let (format, _) = original(kind, boxes);
     match &format {
-        b"mp4a" => {
-            // QuickTime puts the `esds` into a `wave`.
-            let esds = find(boxes, b"esds").or_else(|| find(find(boxes, b"wave")?, b"esds"))?;
-            mp4a(&elementary_stream(esds)?)
-        }
+        b"mp4a" => mp4a(&elementary_stream(esds(boxes)?)?),
         b"Opus" => Some("opus".into()),
         b"fLaC" => Some("flac".into()),
         b".mp3" => Some("mp4a.40.34".into()),
@@ -81,7 +69,25 @@ pub(super) fn audio(stsd: &[u8]) -> Option<String> {
     }
 }
 
-/// Version of the `stsd`, and kind and content of its first entry.
+/// Returns the format of the first entry of an `stsd` of an audio track, and its boxes.
+pub(super) fn audio_entry(stsd: &[u8]) -> Option<(FourCc, &[u8])> {
+    let (stsd_version, kind, body) = first(stsd)?;
+    let entry_version = Fields(body.get(8..)?).u16()?;
+    // QuickTime's longer sound descriptions. An entry of version 1 in an `stsd` of version 1 is ISO's and has the usual length.
+    let extra = match (stsd_version, entry_version) {
+        (0, 1) => 16,
+        (0, 2) => 36,
+        _ => 0,
+    };
+    Some((kind, body.get(AUDIO + extra..)?))
+}
+
+/// Returns the content of the `esds` of an audio entry. QuickTime puts it into a `wave`.
+pub(super) fn esds(boxes: &[u8]) -> Option<&[u8]> {
+    find(boxes, b"esds").or_else(|| find(find(boxes, b"wave")?, b"esds"))
+}
+
+/// Returns the version of the `stsd`, and kind and content of its first entry.
 fn first(stsd: &[u8]) -> Option<(u8, FourCc, &[u8])> {
     let mut fields = Fields(stsd);
     let (version, _) = fields.full_box()?;
@@ -90,7 +96,7 @@ fn first(stsd: &[u8]) -> Option<(u8, FourCc, &[u8])> {
     Some((version, kind, body))
 }
 
-/// The format behind an encrypted entry, and whether it is one.
+/// Returns the original format of an entry, and whether the entry is encrypted.
 fn original(kind: FourCc, boxes: &[u8]) -> (FourCc, bool) {
     if &kind != b"encv" && &kind != b"enca" {
         return (kind, false);
@@ -155,19 +161,19 @@ fn visual(format: &FourCc, boxes: &[u8]) -> SampleEntry {
     }
 }
 
-/// `name` with the entry's own four characters: `avc3` and `hev1` mean that parameter sets are in band (14496-15).
+/// Returns `name` with the four characters of the entry: `avc3` and `hev1` mean that parameter sets are in band (14496-15).
 fn named(format: &FourCc, name: &str) -> String {
     let tail = name.split_once('.').map_or("", |(_, tail)| tail);
     format!("{}.{tail}", String::from_utf8_lossy(format))
 }
 
-/// A codec whose name is its four characters (RFC 6381 3.3), such as `ac-3`, `ec-3`, `alac`.
+/// Returns the name of a codec whose name is its four characters (RFC 6381 3.3), such as `ac-3`, `ec-3`, `alac`.
 fn plain_name(format: &FourCc) -> Option<String> {
     let plain = format.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
     (plain && format != b"enca").then(|| String::from_utf8_lossy(format).into_owned())
 }
 
-/// Whether an HEVCDecoderConfigurationRecord holds an SPS (NAL unit type 33).
+/// Returns whether an HEVCDecoderConfigurationRecord holds an SPS (NAL unit type 33).
 fn hevc_has_sps(record: &[u8]) -> Option<bool> {
     let mut fields = Fields(record.get(22..)?);
     for _ in 0..fields.u8()? {
@@ -184,7 +190,7 @@ fn hevc_has_sps(record: &[u8]) -> Option<bool> {
     Some(false)
 }
 
-/// `mp4v.20.N`, N the `profile_and_level_indication` of the visual object sequence.
+/// Returns `mp4v.20.N`, where N is the `profile_and_level_indication` of the visual object sequence.
 fn mpeg4_visual(boxes: &[u8]) -> Option<String> {
     let stream = elementary_stream(find(boxes, b"esds")?)?;
     match (stream.object_type, stream.config) {
@@ -197,7 +203,7 @@ fn mpeg4_visual(boxes: &[u8]) -> Option<String> {
 struct ElementaryStream<'a> {
     /// `objectTypeIndication`.
     object_type: u8,
-    /// `DecoderSpecificInfo`, mostly empty where it is not AAC.
+    /// `DecoderSpecificInfo`; usually empty for codecs other than AAC.
     config: &'a [u8],
 }
 

@@ -1,18 +1,19 @@
 //! The samples of a fragmented MP4 chunk. See [`crate::container::samples`].
 //!
-//! PURE. Sources: ISO/IEC 14496-12 8.8 (`moof`, `traf`, `tfhd`, `tfdt`, `trun`), 14496-14 5.6 (`esds`), 14496-15 (`avcC`, `hvcC`),
-//! the Opus in ISO Media File Format binding 4.3.2 (`dOps`), those of the VP codecs (`vpcC`) and of AV1 (`av1C`).
+//! PURE. Sources: ISO/IEC 14496-12 8.8 (`moof`, `traf`, `tfhd`, `tfdt`, `trun`), 14496-14 5.6 (`esds`), 14496-15 (`avcC`,
+//! `hvcC`), the Opus in ISO Media File Format binding 4.3.2 (`dOps`), those of the VP codecs (`vpcC`) and of AV1 (`av1C`).
 
 use bytes::Bytes;
 
 use super::boxes::{Fields, Header, Parsed, children, find, header};
 use super::moov::{Movie, TrackConfig};
+use super::sample_entry::{audio_entry, esds};
 use crate::container::Track;
 use crate::container::nal::VideoCodec;
 use crate::container::samples::sps::Size;
 use crate::container::samples::{Codec, MAX_SAMPLES, Sample, SampleTrack, Samples, SamplesError, stated};
 
-/// Reads all fragments; ends where they do.
+/// Reads all fragments of a chunk. Ends at the first bytes that are no box.
 pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError> {
     let mut movie = None;
     let mut tracks = Vec::new();
@@ -47,16 +48,16 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
     Ok(samples)
 }
 
-/// A track that is read.
+/// A track while it is read.
 struct Reading {
     /// Its index in the movie.
     index: usize,
-    /// Where the next fragment goes on, in ticks, if that does not say where it begins.
+    /// Decode time of the next fragment in ticks, if that fragment has no `tfdt`.
     time: i64,
     track: SampleTrack,
 }
 
-/// The tracks of pictures and sound.
+/// Returns the video and audio tracks of a `moov`.
 fn configure(moov: &[u8], movie: &Movie) -> Vec<Reading> {
     let mut found = Vec::new();
     let traks = children(moov).map_while(Result::ok).filter(|(kind, _)| kind == b"trak");
@@ -82,22 +83,11 @@ fn configure(moov: &[u8], movie: &Movie) -> Vec<Reading> {
     found
 }
 
-/// The first entry of a `stsd`.
+/// Returns the codec of the first entry of an `stsd`.
 fn entry(stsd: &[u8], is_video: bool) -> Option<Codec> {
     let (kind, body) = children(stsd.get(8..)?).next()?.ok()?;
-    // VisualSampleEntry has 78 bytes before its boxes, AudioSampleEntry 28 and more in QuickTime's versions.
-    let boxes = if is_video {
-        body.get(78..)?
-    } else {
-        let version = u16::from_be_bytes(*body.get(8..)?.first_chunk::<2>()?);
-        body.get(
-            28 + match version {
-                1 => 16,
-                2 => 36,
-                _ => 0,
-            }..,
-        )?
-    };
+    // VisualSampleEntry has 78 bytes before its boxes.
+    let boxes = if is_video { body.get(78..)? } else { audio_entry(stsd)?.1 };
     let inner = |kind: &[u8; 4]| find(boxes, kind).map(Bytes::copy_from_slice);
     let codec = match &kind {
         b"avc1" | b"avc3" => inner(b"avcC").map(Codec::H264),
@@ -105,14 +95,14 @@ fn entry(stsd: &[u8], is_video: bool) -> Option<Codec> {
         b"vp08" => stated(VideoCodec::Vp8, &[], size(body)),
         b"vp09" => stated(VideoCodec::Vp9, &inner(b"vpcC").unwrap_or_default(), size(body)),
         b"av01" => stated(VideoCodec::Av1, &inner(b"av1C").unwrap_or_default(), size(body)),
-        b"mp4a" => inner(b"esds").and_then(|esds| aac(&esds)).map(Codec::Aac),
+        b"mp4a" => esds(boxes).and_then(aac).map(Codec::Aac),
         b"Opus" => inner(b"dOps").and_then(|dops| opus(&dops)).map(Codec::Opus),
         _ => None,
     };
     Some(codec.unwrap_or_else(|| Codec::Other(String::from_utf8_lossy(&kind).into_owned())))
 }
 
-/// The size in a VisualSampleEntry (14496-12 12.1.3).
+/// Returns the size in a VisualSampleEntry (14496-12 12.1.3).
 fn size(entry: &[u8]) -> Option<Size> {
     let &[w0, w1, h0, h1] = entry.get(24..)?.first_chunk::<4>()?;
     let pixels = |high, low| u32::from(u16::from_be_bytes([high, low]));
@@ -122,14 +112,14 @@ fn size(entry: &[u8]) -> Option<Size> {
     })
 }
 
-/// The AudioSpecificConfig of an `esds` of AAC.
+/// Returns the AudioSpecificConfig of an `esds` of AAC.
 fn aac(esds: &[u8]) -> Option<Bytes> {
     let mut rest = esds.get(4..)?;
     loop {
         let (&tag, after) = rest.split_first()?;
         let (len, body) = descriptor_len(after)?;
         match tag {
-            // ES_Descriptor: an id and flags, which mostly announce nothing.
+            // ES_Descriptor: ES_ID and flags. Optional fields that the flags announce are rare and not read.
             3 => rest = body.get(3..)?,
             // DecoderConfigDescriptor: objectTypeIndication 0x40 is MPEG-4 audio.
             4 if body.first() == Some(&0x40) => rest = body.get(13..)?,
@@ -151,7 +141,7 @@ fn descriptor_len(mut data: &[u8]) -> Option<(usize, &[u8])> {
     Some((len, data))
 }
 
-/// `dOps` as the identification header of RFC 7845, whose numbers are little-endian.
+/// Converts a `dOps` to the identification header of RFC 7845, whose numbers are little-endian.
 fn opus(dops: &[u8]) -> Option<Bytes> {
     let &[_, channels, skip0, skip1, r0, r1, r2, r3, g0, g1, ref mapping @ ..] = dops else {
         return None;
@@ -174,19 +164,19 @@ fn fragment(chunk: &Bytes, at: usize, moof: &[u8], movie: &Movie, tracks: &mut [
                     if let Some(run) = &mut run
                         && let Some(reading) = tracks.iter().find(|reading| reading.index == run.index)
                     {
-                        // Without a `tfdt` a fragment goes on where the one before ended.
+                        // Without a `tfdt` a fragment continues where the one before ended.
                         run.time = reading.time;
                     }
                 }
                 (b"tfdt", Some(run)) => run.time = decode_time(body, run.time).unwrap_or(run.time),
                 (b"trun", Some(run)) => {
                     let mut reading = tracks.iter_mut().find(|reading| reading.index == run.index);
-                    // A sample that is cut off ends its run: those before it count.
+                    // A truncated sample ends its run; the samples before it count.
                     let _ = run.add(body, chunk, reading.as_mut().map(|reading| &mut reading.track));
                     if let Some(reading) = reading {
                         reading.time = run.time;
                     }
-                    // Without default-base-is-moof the data of the next track follow on (8.8.7).
+                    // Without default-base-is-moof the data of the next track follow directly (8.8.7).
                     base = run.at;
                 }
                 _ => {}
@@ -199,7 +189,7 @@ fn fragment(chunk: &Bytes, at: usize, moof: &[u8], movie: &Movie, tracks: &mut [
     Ok(())
 }
 
-/// The time of a `tfdt`; one of 32 bits is the one nearest to `last`, where the fragment before ended.
+/// Returns the time of a `tfdt`. One of 32 bits is unwrapped to the time nearest to `last`, the end of the previous fragment.
 fn decode_time(body: &[u8], last: i64) -> Option<i64> {
     const WRAP: i64 = 1 << 32;
     let mut fields = Fields(body);
@@ -212,7 +202,7 @@ fn decode_time(body: &[u8], last: i64) -> Option<i64> {
     Some(time)
 }
 
-/// The runs of one `traf`.
+/// State of reading the runs of one `traf`.
 struct Run<'a> {
     config: &'a TrackConfig,
     index: usize,
@@ -256,7 +246,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Takes one `trun`; samples that are not all there are left out.
+    /// Takes one `trun`. Ends at the first sample that is not complete.
     fn add(&mut self, body: &[u8], chunk: &Bytes, mut track: Option<&mut SampleTrack>) -> Option<()> {
         let mut fields = Fields(body);
         let (_, flags) = fields.full_box()?;
@@ -266,6 +256,11 @@ impl<'a> Run<'a> {
             self.at = self.base.checked_add_signed(offset)?;
         }
         let mut first_flags = if flags & 0x04 != 0 { Some(fields.u32()?) } else { None };
+        let is_alike = flags & 0xf00 == 0;
+        // A `trun` of 20 bytes may claim 2^32 samples. Those that no player is given are passed over without a loop.
+        if is_alike && (self.size == 0 || track.is_none()) {
+            return self.skip(count, chunk);
+        }
         for _ in 0..count {
             let mut field = |bit, default| if flags & bit != 0 { fields.u32() } else { Some(default) };
             let duration = field(0x100, self.duration)?;
@@ -279,8 +274,11 @@ impl<'a> Run<'a> {
             let sample_flags = first_flags.take().unwrap_or(own);
             let timescale = self.config.timescale.max(1);
             let ns = |ticks: i64| i64::try_from(i128::from(ticks) * 1_000_000_000 / i128::from(timescale)).unwrap_or(i64::MAX);
-            // One more than the limit, so that the caller sees that it is exceeded.
-            if let Some(track) = track.as_deref_mut().filter(|track| track.samples.len() <= MAX_SAMPLES) {
+            if let Some(track) = track.as_deref_mut() {
+                // One more than the limit is stored, so that the caller sees that it is exceeded.
+                if track.samples.len() > MAX_SAMPLES {
+                    return None;
+                }
                 let key = !track.is_video || (sample_flags & 0x0001_0000 == 0 && sample_flags >> 24 & 3 != 1);
                 track.samples.push(Sample {
                     dts: ns(self.time.saturating_add(self.config.shift)),
@@ -292,6 +290,15 @@ impl<'a> Run<'a> {
             self.time = self.time.saturating_add(duration.into());
             self.at = end;
         }
+        Some(())
+    }
+
+    /// Passes over samples that have the default in every field, as far as all of them are in the chunk.
+    fn skip(&mut self, count: u32, chunk: &Bytes) -> Option<()> {
+        let bytes = usize::try_from(u64::from(count) * u64::from(self.size)).ok()?;
+        self.at = self.at.checked_add(bytes).filter(|end| *end <= chunk.len())?;
+        let ticks = i64::from(count).saturating_mul(self.duration.into());
+        self.time = self.time.saturating_add(ticks);
         Some(())
     }
 }

@@ -1,4 +1,4 @@
-//! Pictures that are not one tag, block, sample or PES packet each.
+//! Pictures that do not have exactly one tag, block, sample or PES packet each.
 
 use bytes::Bytes;
 
@@ -211,6 +211,50 @@ fn start_codes_in_a_sample_become_lengths_and_times_go_on_from_fragment_to_fragm
     let samples = read(Container::Fmp4, &chunk.into(), None).unwrap().video.unwrap().samples;
     assert_eq!(samples.len(), 2);
     assert!(samples.iter().all(|s| s.key && s.data == lengths(&key)));
+}
+
+#[test]
+fn runs_that_claim_billions_of_samples_without_a_byte_are_passed_over() {
+    use fmp4::test_stream::{av_head, boxed, full, idr, video, words};
+    // tfhd: default-base-is-moof, a default size of 0.
+    let tfhd = boxed(b"tfhd", &[&words(&[0x02_0010, 1, 0])]);
+    let trun = boxed(b"trun", &[&words(&[0, u32::MAX])]);
+    let runs: Vec<&[u8]> = std::iter::once(&tfhd[..])
+        .chain(std::iter::repeat_n(&trun[..], 10_000))
+        .collect();
+    let claims = boxed(b"moof", &[&full(b"mfhd", &[&words(&[1])]), &boxed(b"traf", &runs)]);
+    let chunk = [av_head(), claims, video(40, &[idr()])].concat();
+    let samples = read(Container::Fmp4, &chunk.into(), None).unwrap().video.unwrap().samples;
+    assert_eq!(samples.len(), 1, "the picture behind them");
+}
+
+#[test]
+fn aac_is_read_from_each_kind_of_sound_description() {
+    use fmp4::test_stream::{Trak, aac, audio, avc, boxed, esds, head, idr, sound, video};
+    // Behind the 28 bytes of every description QuickTime's version 1 has 16 more, and its `esds` lies in a `wave`.
+    let mut quicktime = sound(
+        b"mp4a",
+        &[vec![0; 16], boxed(b"wave", &[&esds(0x40, &[0x12, 0x10])])].concat(),
+    );
+    quicktime[8 + 9] = 1;
+    let mut iso = aac();
+    iso[8 + 9] = 1;
+    for (stsd_version, entry) in [(0, aac()), (0, quicktime), (1, iso)] {
+        let mut chunk = [
+            head(&[Trak::video(avc(40)), Trak::audio(entry)]),
+            video(0, &[idr()]),
+            audio(0, 3),
+        ]
+        .concat();
+        let sound = chunk.windows(4).rposition(|kind| kind == b"stsd").unwrap();
+        chunk[sound + 4] = stsd_version;
+        let track = read(Container::Fmp4, &chunk.into(), None).unwrap().audio.unwrap();
+        assert!(
+            matches!(track.codec, Codec::Aac(_)),
+            "version {stsd_version}: {:?}",
+            track.codec
+        );
+    }
 }
 
 #[test]
