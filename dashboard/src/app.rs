@@ -1,4 +1,4 @@
-//! What the server works with: the index, the cameras of the lists, and the board that all viewers share.
+//! The shared state of the server: the index, the cameras of the lists, and the board that all viewers share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -22,60 +22,61 @@ use crate::media::Media;
 use crate::mqtt::{Broker, Known};
 use crate::settings::{Auth, Settings};
 
-/// How long a board is good for, ns: all viewers share one.
+/// How long a board is valid, ns.
 const BOARD_FOR: u64 = 2_000_000_000;
-/// How long a count of what is missing today is good for, ns.
+/// Time after which the missing seconds of today are counted again, ns.
 const MISSING_FOR: u64 = 60_000_000_000;
-/// How long a count is shown while nobody counts again, ns.
+/// How long a count is shown if it is not renewed, ns.
 const MISSING_SHOWN: u64 = 5 * MISSING_FOR;
-/// Cameras looked at at once.
+/// Most cameras whose state is determined at once.
 const PARALLEL: usize = 32;
 
 /// Everything the server needs.
 #[derive(Debug)]
 pub struct App {
-    /// What the bucket holds.
+    /// The chunks of the bucket.
     pub index: Index,
     /// The bytes of chunks.
     pub media: Media,
-    /// What signs addresses in the bucket, with `--delivery redirect`.
+    /// Signs addresses in the bucket; `Some` with `--delivery redirect`.
     pub signer: Option<UrlSigner>,
-    /// What is taken away.
+    /// The running exports and known plans.
     pub exports: Exports,
     /// Who may see it.
     pub auth: Auth,
-    /// What checks the header of Identity-Aware Proxy, with `Auth::Iap`.
+    /// Checks the header of Identity-Aware Proxy; `Some` with `Auth::Iap`.
     pub gate: Option<Gate>,
-    /// Whether it is reached from this machine alone.
+    /// Whether the server listens on a loopback address.
     pub is_loopback: bool,
-    /// When it was started, ns since the Unix epoch.
+    /// When the server was started, ns since the Unix epoch.
     pub since: u64,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// What cameras report.
+    /// What cameras report over MQTT.
     pub known: Known,
-    /// To whom.
+    /// The broker that they report to.
     pub broker: Option<Broker>,
-    /// The cameras of the lists by id; of two with one id the first counts.
+    /// The cameras of the lists, by id. If an id occurs twice, the first entry counts.
     listed: BTreeMap<String, Camera>,
     board: tokio::sync::Mutex<Board>,
+    /// By id: when the missing seconds of today were counted (ns since the Unix epoch), and how many they are.
     missing: Mutex<BTreeMap<String, (u64, u64)>>,
-    /// Held while what is missing is counted.
+    /// Locked while missing seconds are counted.
     counting: tokio::sync::Mutex<()>,
 }
 
-/// What was asked for last, and when it was answered.
+/// The last board and the last failure to make one, each with its time (ns since the Unix epoch).
 #[derive(Debug, Default)]
 struct Board {
     states: Option<(u64, Arc<Vec<CameraState>>)>,
-    /// For those who asked before it was known.
+    /// Returned to callers who asked before it happened.
     failure: Option<(u64, IndexError)>,
 }
 
 impl App {
-    /// An app with these settings. Nothing is asked before the first request.
+    /// Creates the app. Sends no request to the bucket.
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Self {
-        // Another template makes other chunks of the same objects.
+        // The template belongs to it: under another one the same objects yield other chunks.
         let identity = format!("{:?}\0{}\0{:?}", settings.endpoint, settings.bucket, settings.template);
         let disk = settings.cache_dir.as_deref().map(|folder| Disk::new(folder, identity));
         let reader = GcsReader::new(&ClientPool::global(), settings.endpoint, settings.credentials)
@@ -102,7 +103,7 @@ impl App {
         }
     }
 
-    /// Sends players to the bucket, by addresses that this signs.
+    /// Makes the server redirect players to the bucket, by addresses that `signer` signs.
     #[must_use]
     pub fn redirecting(self, signer: UrlSigner) -> Self {
         Self {
@@ -111,7 +112,7 @@ impl App {
         }
     }
 
-    /// The state of all cameras, those in trouble first. The first failure is the answer of all who wait for it.
+    /// Returns the state of all cameras, those in trouble first. All callers who wait while an attempt fails get its error.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -122,7 +123,8 @@ impl App {
         if let Some((_, states)) = board.states.as_ref().filter(|(at, _)| now.saturating_sub(*at) < BOARD_FOR) {
             return Ok(states.clone());
         }
-        // Who waited for an attempt that failed does not wait for another one.
+        // An attempt failed while this call waited for the lock: do not make another one. With a silent bucket each takes the
+        // request timeout, and the waiting calls would add up.
         if let Some((_, error)) = board.failure.as_ref().filter(|(at, _)| *at > asked) {
             return Err(error.clone());
         }
@@ -135,7 +137,7 @@ impl App {
     }
 
     async fn look(&self, now: u64) -> Result<Arc<Vec<CameraState>>, IndexError> {
-        // Those of the lists, those that report, and those that the bucket alone knows.
+        // Cameras of the lists, cameras that report, and cameras that only the bucket knows.
         let in_bucket: BTreeSet<String> = self.index.cameras().await?.into_iter().collect();
         let mut cameras = in_bucket.clone();
         cameras.extend(self.listed.keys().cloned());
@@ -154,7 +156,7 @@ impl App {
     async fn state(&self, id: String, is_in_bucket: bool, now: u64) -> Result<CameraState, IndexError> {
         let (newest, fault) = match self.index.newest(&id).await {
             Ok(newest) => (newest, None),
-            // One camera that cannot be looked at takes no other off the board.
+            // A camera with too many objects must not hide the others.
             Err(error @ IndexError::TooMany(_)) => (None, Some(error.to_string())),
             Err(error) => return Err(error),
         };
@@ -190,8 +192,8 @@ impl App {
         })
     }
 
-    /// Counts what is missing since midnight in the camera's zone, for each camera whose count is old. Called while somebody looks;
-    /// returns at once while another call counts.
+    /// Counts the seconds missing since midnight in the camera's zone, for each camera whose count is old. Called while a viewer
+    /// is connected. Returns at once if another call is counting.
     pub async fn count_missing(&self) {
         let Ok(_counting) = self.counting.try_lock() else { return };
         let Ok(board) = self.board().await else { return };
@@ -199,7 +201,7 @@ impl App {
         let due = board
             .iter()
             .filter(|state| state.badge != Badge::NeverSeen && state.badge != Badge::Stopped)
-            // Of one with too many objects to look at nothing is known.
+            // Skips a camera with too many objects: its timeline could not be listed either.
             .filter(|state| state.badge != Badge::Unknown || state.last_stored.is_some())
             .filter(|state| {
                 let missing = lock(&self.missing);
@@ -211,46 +213,48 @@ impl App {
         let counts = stream::iter(due).map(|(id, badge)| async move {
             let midnight = self.midnight(&id, now);
             let timeline = self.timeline(&id, midnight, now).await?;
+            // If a camera is not recording now, the time since its last chunk is missing, too: no chunk ends that gap yet.
             let running = if matches!(badge, Badge::Recording | Badge::Late) {
                 0
             } else {
                 timeline.ranges.last().map_or(now - midnight, |last| now - last.to)
             };
             let seconds = (timeline.sums().1 + running) / 1_000_000_000;
-            // Each is shown as soon as it is known: the first pass takes many listings.
+            // Stored one by one, so that each is shown as soon as it is known: the first pass takes many listings.
             lock(&self.missing).insert(id, (now, seconds));
             Ok::<_, IndexError>(())
         });
         let mut counts = counts.buffer_unordered(4);
         while let Some(counted) = counts.next().await {
             match counted {
-                // One camera with too many objects holds up no other.
+                // A camera with too many objects must not stop the count of the others.
                 Ok(()) | Err(IndexError::TooMany(_)) => {}
-                // The board says what is wrong with the bucket.
+                // The board reports what is wrong with the bucket.
                 Err(IndexError::Bucket(_)) => return,
             }
         }
     }
 
-    /// The zones of the cameras of the lists, by device id.
+    /// Returns the time zones of the cameras of the lists, by device id.
     pub fn zones(&self) -> BTreeMap<&str, &str> {
         self.listed.keys().map(|id| (id.as_str(), self.zone_name(id))).collect()
     }
 
-    /// IANA name of a camera's zone: that of its list, else UTC.
+    /// Returns the IANA name of a camera's time zone: that of its list, or UTC.
     pub fn zone_name(&self, camera: &str) -> &str {
         let listed = self.listed.get(camera);
         listed.and_then(|listed| listed.time_zone.as_deref()).unwrap_or("UTC")
     }
 
-    /// When the camera's day began, ns since the Unix epoch.
+    /// Returns when the day of `now` began in the camera's zone, ns since the Unix epoch.
     fn midnight(&self, camera: &str, now: u64) -> u64 {
         let zone = time::zone(self.zone_name(camera)).unwrap_or(TimeZone::UTC);
         let day = time::timestamp(now).to_zoned(zone.clone()).date();
         day_bounds(day, &zone).map_or(now, |(begin, _)| begin)
     }
 
-    /// What was recorded of a camera between `from` and `to` (ns since the Unix epoch); over weeks mostly from names.
+    /// Returns what was recorded of a camera between `from` and `to` (ns since the Unix epoch). Reads mostly names if that is
+    /// more than two days.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -262,7 +266,7 @@ impl App {
         self.index.overview(camera, from, to).await
     }
 
-    /// What is recorded of a camera between `from` and `to` and not uploaded yet, as the camera reports it.
+    /// Returns what a camera reports to have recorded between `from` and `to` and not uploaded yet.
     pub fn pending(&self, camera: &str, from: u64, to: u64, timeline: &Timeline) -> Vec<Range> {
         let now = self.clock.now();
         let reports = self.known.reports();
@@ -271,7 +275,7 @@ impl App {
         waiting.unwrap_or_default()
     }
 
-    /// The days of the month that begins with `first`, in that zone.
+    /// Returns the days of the month that begins with `first`, in that zone.
     ///
     /// # Errors
     /// [`IndexError`].

@@ -1,9 +1,15 @@
-//! Who may see what.
+//! Decides which requests are allowed.
 //!
-//! PURE. Without authentication only this machine, by its own names: a page of another site whose name was made to point here
-//! (DNS rebinding) is refused by its `Host`. A page of another site that sends a browser here is refused by what the browser says of it
-//! (`Sec-Fetch-Site`, and `Origin` of a `POST`). With a token: `Authorization: Bearer`, or the cookie that `POST /login` swaps it for.
-//! With Identity-Aware Proxy: who its signed header names, which `crate::iap` checks. The token is in no address and not in the cookie, and is compared in constant time.
+//! PURE. Checks by mode:
+//!
+//! - Without authentication: only this machine, by its own names. A page of another site whose name was made to resolve to this
+//!   machine (DNS rebinding) is refused because of its `Host`.
+//! - With a token: `Authorization: Bearer`, or the cookie that `POST /login` returns for the token. The token is neither in an
+//!   address nor in the cookie, and is compared in constant time.
+//! - With Identity-Aware Proxy: the user of its signed header, which `crate::iap` verifies.
+//!
+//! In each mode, guarded addresses refuse requests that a page of another site makes the browser send. They are recognized by
+//! `Sec-Fetch-Site`, and without authentication also by the `Origin` of a `POST`.
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -12,36 +18,36 @@ use crate::settings::Auth;
 
 /// Name of the cookie.
 pub const COOKIE: &str = "gcstreamer-dashboard";
-/// How long a browser keeps it, seconds: 30 days.
+/// Lifetime of the cookie, seconds: 30 days.
 const MAX_AGE: u32 = 30 * 24 * 3600;
 
-/// What a request may do.
+/// How to answer a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Go on.
+    /// Answer the request.
     Allow,
-    /// Who is it? 401.
+    /// No valid token: 401.
     LogIn,
-    /// Whom the header of Identity-Aware Proxy names may come in.
+    /// Allow the request if the header of Identity-Aware Proxy is valid.
     AskIap,
-    /// The `Host` is not this machine's: 403.
+    /// The `Host` is not a name of this machine: 403.
     ForeignHost,
-    /// A page of another site asks: 403.
+    /// A page of another site sent the request: 403.
     ForeignSite,
 }
 
-/// What a request asks for.
+/// The kind of address that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// `/healthz`, which says nothing of the cameras.
+    /// `/healthz`, which reveals nothing about cameras.
     Health,
-    /// The page's own files, and the login: needed to log in by a token.
+    /// The page's own files and the login, which must work before a user has logged in.
     Page,
     /// Everything else.
     Guarded,
 }
 
-/// What a request shows of itself.
+/// The headers of a request that decide about it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shown<'a> {
     /// Header `Host`.
@@ -57,15 +63,16 @@ pub struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// Whether a browser says that a page of another site asks. <https://www.w3.org/TR/fetch-metadata/>
+    /// Returns whether a browser marks the request as sent by a page of another site. <https://www.w3.org/TR/fetch-metadata/>
     fn is_cross_site(&self) -> bool {
         self.site.is_some_and(|site| site.eq_ignore_ascii_case("cross-site"))
     }
 
-    /// Whether a page posts that was not loaded from this `Host`: browsers name the origin of each `POST`, also from another port.
+    /// Returns whether a `POST` comes from a page that was not loaded from this `Host`. Browsers send `Origin` with each `POST`,
+    /// also from another port of the same host.
     fn is_foreign_post(&self) -> bool {
         let authority = |origin: &str| origin.split_once("://").map(|(_, authority)| authority.to_ascii_lowercase());
-        // A server in front may have changed the `Host`; what a browser says of the page's site no page can forge.
+        // A reverse proxy may have changed the `Host`. `same-origin` decides first then: no page can forge `Sec-Fetch-Site`.
         let is_own = self.site.is_some_and(|site| site.eq_ignore_ascii_case("same-origin"));
         !is_own
             && self
@@ -82,7 +89,8 @@ impl Auth {
         match self {
             Self::None if !shown.host.is_some_and(is_own_name) => Decision::ForeignHost,
             _ if !is_public && shown.is_cross_site() => Decision::ForeignSite,
-            // Elsewhere a server in front may have changed the `Host`; there the cookie is SameSite=Strict, or IAP answers for it.
+            // Not in the other modes: a reverse proxy may have changed the `Host`, and there the cookie is SameSite=Strict, or
+            // IAP protects the request.
             Self::None if !is_public && shown.is_foreign_post() => Decision::ForeignSite,
             Self::None => Decision::Allow,
             Self::Iap(_) if is_health => Decision::Allow,
@@ -92,7 +100,7 @@ impl Auth {
                 let bearer = shown
                     .authorization
                     .and_then(|value| value.split_once(' '))
-                    // The scheme's case does not count: RFC 9110 section 11.1.
+                    // The scheme is case-insensitive: RFC 9110 section 11.1.
                     .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
                     .map(|(_, said)| said.trim_start_matches(' '))
                     .is_some_and(|said| same(said, token));
@@ -109,7 +117,7 @@ impl Auth {
         }
     }
 
-    /// Returns the `Set-Cookie` for who says the right token. `None`: it is wrong, or none is asked for.
+    /// Returns the `Set-Cookie` for a login with the token `said`. `None`: it is wrong, or this mode has no token.
     pub fn log_in(&self, said: &str, is_secure: bool) -> Option<String> {
         let Self::Token(token) = self else { return None };
         let secure = if is_secure { "; Secure" } else { "" };
@@ -122,14 +130,15 @@ impl Auth {
     }
 }
 
-/// What the cookie holds: it proves the token and does not show it. It is the same after a restart, and another with another token.
+/// Returns the value of the cookie, a digest of the token: it proves the token without revealing it. Restarts keep it valid; a
+/// new token invalidates it.
 fn session(token: &str) -> String {
     let digest = Sha256::digest(format!("gcstreamer-dashboard session\0{token}"));
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn same(a: &str, b: &str) -> bool {
-    // Of equal length whatever was said, so that the time does not reveal the length either.
+    // Digests have equal lengths, so the time of the comparison does not reveal the length of the token either.
     let (a, b) = (Sha256::digest(a), Sha256::digest(b));
     a.as_slice().ct_eq(b.as_slice()).into()
 }
@@ -216,13 +225,13 @@ mod tests {
             (None, None),
             (Some("none"), None),
             (Some("same-origin"), Some("http://LOCALHOST:8080")),
-            // A server in front has changed the `Host`.
+            // A reverse proxy has changed the `Host`.
             (Some("same-origin"), Some("https://cameras.example")),
         ] {
             let shown = shown(site, posts_from);
             assert_eq!(Auth::None.decide(shown, Address::Guarded), Decision::Allow, "{shown:?}");
         }
-        // With a token also for who has one; a server in front may have changed the `Host`.
+        // With a token, too, even with a valid one. The `Origin` is not compared: a reverse proxy may have changed the `Host`.
         let bearer = format!("Bearer {TOKEN}");
         let decide = |site| {
             let shown = Shown {

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A wall clock.
 pub trait Clock: Debug + Send + Sync {
-    /// ns since the Unix epoch.
+    /// Returns the time, ns since the Unix epoch.
     fn now(&self) -> u64;
 }
 

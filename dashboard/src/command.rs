@@ -1,6 +1,6 @@
 //! The commands that need no server: `export`, `verify`, `completions`, `man`.
 //!
-//! May read the bucket, write the files that are named, and write to standard output and standard error.
+//! Reads the bucket, writes the named files, standard output and standard error.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal as _, Write};
@@ -110,7 +110,7 @@ impl ExportFlags {
 /// Exports a range into a file.
 ///
 /// # Errors
-/// [`Failure`]; the file is not there then, or is what it was.
+/// [`Failure`]; the output file is unchanged then, or absent if it was absent before.
 pub async fn export(flags: &ExportFlags) -> Result<(), Failure> {
     let (request, index) = (flags.request()?, flags.index()?);
     let is_out = |path: &PathBuf| place(path) == place(&flags.out);
@@ -128,7 +128,7 @@ pub async fn export(flags: &ExportFlags) -> Result<(), Failure> {
         format = request.format.name(),
         "exporting"
     );
-    // What cannot be written is known before a day is read.
+    // Created first: a file that cannot be written must fail before a day of chunks is read.
     let out = Unfinished::create(&flags.out)?;
     let manifest = flags.manifest.as_deref().map(Unfinished::create).transpose()?;
     let selection = Selection::of(&index, request).await.map_err(other)?;
@@ -155,7 +155,8 @@ pub async fn export(flags: &ExportFlags) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where a path is, however it is spelled. A link is a place of its own: it is replaced, and what it leads to is not.
+/// Returns the canonical folder and the file name of a path, to compare paths that are spelled differently. Does not resolve a
+/// link in the last part: the link itself is replaced, not its target.
 fn place(path: &Path) -> (PathBuf, Option<&OsStr>) {
     let folder = path
         .parent()
@@ -164,7 +165,8 @@ fn place(path: &Path) -> (PathBuf, Option<&OsStr>) {
     (folder.canonicalize().unwrap_or_else(|_| folder.into()), path.file_name())
 }
 
-/// A file beside the one that it becomes. It goes where it does not, also where the program is interrupted.
+/// A temporary file beside its destination: in the same folder, so that it can be renamed. Removed when dropped unfinished, also
+/// when the program is interrupted.
 struct Unfinished {
     path: PathBuf,
 }
@@ -203,10 +205,11 @@ async fn write(plan: &Arc<Plan>, index: &Index, path: &Path) -> Result<(), Failu
         sum += piece.len() as u64;
         shown.show(sum, plan.size);
     }
+    // Before the rename: after a crash the final name must not be that of a truncated file.
     file.sync_all().map_err(fault)
 }
 
-/// A line of progress, where standard error is a terminal.
+/// A line of progress on standard error. Shows nothing if that is not a terminal.
 struct Shown {
     what: &'static str,
     percent: Option<u64>,
@@ -239,7 +242,7 @@ impl Drop for Shown {
     }
 }
 
-/// Compares a file with its manifest, without the network. Returns whether it is whole; says what is wrong on standard output.
+/// Compares a file with its manifest, without the network. Returns whether it is whole. Prints what is wrong to standard output.
 ///
 /// # Errors
 /// [`Failure`]: a file cannot be read.
@@ -280,6 +283,7 @@ pub fn man() -> std::io::Result<()> {
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
+    // The flags of `serve` are those of the program, which are written already.
     for command in cli.get_subcommands().filter(|command| command.get_name() != "serve") {
         let name = command.get_name().to_owned();
         let mut section = Vec::new();

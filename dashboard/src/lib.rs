@@ -1,14 +1,15 @@
 //! `gcstreamer-dashboard`: see the cameras that `gcssink` records into Cloud Storage, and watch what was recorded.
 //!
-//! No GStreamer. Builds on the project's crates: `schema` (names, metadata), `media` (samples), `storage` (the bucket).
+//! Does not use GStreamer. Uses the project's crates: `schema` (names, metadata), `media` (samples), `storage` (the bucket),
+//! `mqtt`.
 //!
-//! - [`settings`]: flags and environment. [`auth`]: who may see what (PURE).
-//! - [`iap`]: who comes through Google's Identity-Aware Proxy.
+//! - [`settings`]: flags and environment. [`auth`]: which requests are allowed (PURE).
+//! - [`iap`]: verifies requests that come through Google's Identity-Aware Proxy.
 //! - [`index`]: cameras and chunks, from listings; timelines and badges (PURE).
-//! - [`export`]: ranges as one file, and the manifest that shows damage. [`command`]: the same without a server.
+//! - [`export`]: ranges as one file, and the manifest that shows damage. [`command`]: export and verify without a server.
 //! - [`hls`]: playlists and remuxing (PURE).
 //! - [`mqtt`]: what the cameras report.
-//! - [`media`]: bytes of chunks, remuxed ones in bounded memory.
+//! - [`media`]: remuxed chunks and pictures, cached in bounded memory.
 //! - [`http`]: the server. [`page`]: the page's files, built from `web/`. [`systemd`]: readiness and watchdog.
 
 pub mod app;

@@ -1,4 +1,4 @@
-//! Locks that stay usable after a panic in another holder: each holder leaves the guarded value consistent at each step.
+//! Locks that stay usable after a panic in another holder. Each holder must leave the guarded value consistent at each step.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,4 @@
-//! The program: reads the settings, starts the server, ends on SIGINT and SIGTERM.
+//! The program: reads the settings, starts the server, and stops on SIGINT or SIGTERM.
 //!
 //! Exit status: 0 ended on request, 2 wrong settings (nothing was started), 1 anything else.
 
@@ -78,6 +78,7 @@ fn log(format: LogFormat) {
 }
 
 async fn serve(settings: Settings) -> Result<(), String> {
+    // An endpoint that takes no credentials works without any.
     settings.credentials.check().await.or_else(|error| {
         if settings.endpoint.takes_credentials() {
             Err(error.to_string())
@@ -112,7 +113,8 @@ async fn serve(settings: Settings) -> Result<(), String> {
     http::serve(listener, app, ended).await.map_err(|error| error.to_string())
 }
 
-/// Ends what is interrupted; what it has begun to write goes.
+/// Runs `work` until it is done or a signal arrives. On a signal `work` is dropped, which removes the files that it has begun to
+/// write.
 async fn interruptible(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     tokio::select! {
         done = work => done,

@@ -1,7 +1,7 @@
-//! The bytes of chunks: as they are, remuxed for players, or one picture.
+//! The bytes of chunks, remuxed for players or as one picture.
 //!
-//! Remuxed chunks are kept in bounded memory, since a player asks for header and media of each one after the other, and several
-//! viewers for the same. Reading and remuxing are limited in number and size: a chunk is held whole while it is remuxed.
+//! Remuxed chunks are cached in bounded memory: a player asks for the header and then for the media of each, and several viewers
+//! ask for the same ones. Remuxing is limited in number and size, because the whole chunk is in memory meanwhile.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,11 +17,11 @@ use crate::lock::lock;
 
 /// Largest chunk that is remuxed, bytes.
 const MAX_CHUNK: u64 = 128 << 20;
-/// Longest beginning of a chunk that is read for a picture, bytes.
+/// Most bytes at the beginning of a chunk that are read for a picture.
 const MAX_PREVIEW: u64 = 16 << 20;
-/// How much of a chunk is read first that does not say where its picture ends, bytes.
+/// Bytes that are read first for a picture if the metadata do not say where it ends.
 const PREVIEW: u64 = 1 << 20;
-/// Chunks remuxed at once.
+/// Most chunks that are remuxed at once.
 const PARALLEL: usize = 3;
 /// Most bytes of remuxed chunks and of pictures in memory.
 const MAX_KEPT: usize = 96 << 20;
@@ -35,18 +35,18 @@ pub enum MediaError {
     /// The chunk cannot be remuxed.
     #[error(transparent)]
     Remux(#[from] RemuxError),
-    /// It is too large for that.
+    /// The chunk, or the part of it with the picture, is too large.
     #[error("the chunk has {0} bytes; chunks up to 128 MiB are played, and key frames up to 16 MiB shown")]
     TooLarge(u64),
-    /// The task that wrote it ended.
+    /// The task that remuxed the chunk panicked.
     #[error("the chunk could not be remuxed")]
     Ended,
 }
 
-/// Most headers that are remembered: some days of chunks.
+/// Most header checksums in memory: those of some days of chunks.
 const MAX_HEADERS: usize = 20_000;
 
-/// What is kept of one generation of an object.
+/// A cached result of one generation of an object.
 #[derive(Clone, Debug)]
 enum Kept {
     Remuxed(Arc<Remuxed>),
@@ -64,13 +64,13 @@ impl Kept {
 
 type Key = (Arc<str>, i64, bool);
 
-/// Reads chunks of the bucket and remuxes them. Keeps what it made, in memory up to a limit.
+/// Reads chunks of the bucket and remuxes them. Caches the results in memory, up to a limit.
 #[derive(Debug)]
 pub struct Media {
     kept: Mutex<VecDeque<(Key, Kept)>>,
     parallel: Semaphore,
     slots: crate::index::cache::Cache,
-    /// Checksums of the headers that were made.
+    /// Checksums of the headers that were made, by generation and name.
     headers: Mutex<BTreeMap<(i64, Arc<str>), u64>>,
 }
 
@@ -86,7 +86,7 @@ impl Default for Media {
 }
 
 impl Media {
-    /// A chunk as header and fragment.
+    /// Returns a chunk as header and fragment.
     ///
     /// # Errors
     /// [`MediaError`].
@@ -100,7 +100,7 @@ impl Media {
         if chunk.size > MAX_CHUNK {
             return Err(MediaError::TooLarge(chunk.size));
         }
-        // Never closed, so a permit always comes.
+        // The semaphore is never closed, so this always gets a permit.
         let _permit = self.parallel.acquire().await;
         let bytes = index.read(chunk, 0..chunk.size).await?;
         let (container, pts_start, duration) = (chunk.meta.container, chunk.meta.pts_start, chunk.meta.duration);
@@ -111,7 +111,7 @@ impl Media {
         Ok(remuxed)
     }
 
-    /// A number that distinguishes the header that was made for a chunk from others; `None`: none was made lately.
+    /// Returns a checksum of the header that was made for a chunk. `None`: none was made, or it was forgotten.
     pub fn header_of(&self, chunk: &Chunk) -> Option<u64> {
         lock(&self.headers).get(&(chunk.generation, chunk.name.clone())).copied()
     }
@@ -121,13 +121,13 @@ impl Media {
         let number = digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
         let mut headers = lock(&self.headers);
         headers.insert((chunk.generation, chunk.name.clone()), number);
-        // The oldest generation is the recording that was made first.
+        // Generations ascend with time, so the first key is that of the oldest recording.
         while headers.len() > MAX_HEADERS {
             headers.pop_first();
         }
     }
 
-    /// The first key frame of a chunk as an MP4 of one sample.
+    /// Returns the first key frame of a chunk as an MP4 of one sample.
     ///
     /// # Errors
     /// [`MediaError`].
@@ -142,7 +142,7 @@ impl Media {
         }
         let (near, far) = (chunk.size.min(PREVIEW), chunk.size.min(MAX_PREVIEW));
         let picture = match picture_within(index, chunk, known.unwrap_or(near)).await {
-            // A chunk that does not begin with its key frame does not say how far away that is.
+            // Without `preview-bytes` it is unknown how far away the first key frame is: read more once.
             Err(MediaError::Remux(RemuxError::NoKeyPicture | RemuxError::Samples(SamplesError::Empty)))
                 if known.is_none() && near < far =>
             {
@@ -161,7 +161,7 @@ impl Media {
     fn get(&self, key: &Key) -> Option<Kept> {
         let mut kept = self.kept();
         let at = kept.iter().position(|(known, _)| known == key)?;
-        // The least used is at the front.
+        // Moved to the back, so the least recently used entry is at the front.
         let entry = kept.remove(at)?;
         let found = entry.1.clone();
         kept.push_back(entry);
@@ -179,7 +179,7 @@ impl Media {
     }
 }
 
-/// Reads the first `end` bytes of a chunk and takes the first key frame of them.
+/// Reads the first `end` bytes of a chunk and returns the first key frame in them.
 async fn picture_within(index: &Index, chunk: &Chunk, end: u64) -> Result<Picture, MediaError> {
     let bytes = index.read(chunk, 0..end).await?;
     let (container, pts_start) = (chunk.meta.container, chunk.meta.pts_start);

@@ -1,6 +1,6 @@
-//! Listens to what the cameras report over MQTT, and keeps it for the board.
+//! Receives what the cameras report over MQTT, and stores it for the board.
 //!
-//! May reach the broker. A broker that does not answer costs the badges that need it, never the page.
+//! Connects to the broker. While the broker does not answer, badges come from the bucket alone; the page works on.
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,12 +14,12 @@ use crate::clock::Clock;
 use crate::index::report::Reports;
 use crate::lock::lock;
 
-/// Where the broker is.
+/// Settings of the connection to the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broker {
-    /// Name or address.
+    /// Host name or address.
     pub host: String,
-    /// 0: 8883 with TLS, 1883 without.
+    /// Port; 0 means 8883 with TLS and 1883 without.
     pub port: u16,
     /// User name.
     pub username: Option<String>,
@@ -31,7 +31,7 @@ pub struct Broker {
 
 impl Broker {
     fn config(&self) -> Config {
-        // Two dashboards with one client id would throw each other out.
+        // Random, since a broker disconnects the first of two clients with one id: two dashboards would do so in turns.
         let own = std::collections::hash_map::RandomState::new().build_hasher().finish();
         Config {
             host: self.host.clone(),
@@ -55,7 +55,7 @@ impl Broker {
     /// Checks the settings and reads their files.
     ///
     /// # Errors
-    /// What is wrong.
+    /// [`ConfigError`].
     pub fn check(&self) -> Result<(), ConfigError> {
         self.subscriber().map(drop)
     }
@@ -65,29 +65,30 @@ impl Broker {
     }
 }
 
-/// A connection that lasts this long is one: with a shorter one nothing is reported again, neither that it is there nor that it is lost.
+/// How long a new connection must last before its return is logged. If it is lost sooner, neither its return nor its loss is
+/// logged, so that a broker that drops every connection does not fill the log.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// What was heard, shared by the task that listens and the board.
+/// What the cameras reported, shared by the receiving task and the board.
 #[derive(Clone, Debug, Default)]
 pub struct Known(Arc<Mutex<Reports>>);
 
 impl Known {
-    /// What was heard so far.
+    /// Locks and returns the reports received so far.
     pub fn reports(&self) -> MutexGuard<'_, Reports> {
         lock(&self.0)
     }
 }
 
-/// Listens until `ends` is true.
+/// Starts a task that receives reports until `ends` is true.
 ///
 /// # Errors
-/// [`ConfigError`]: the settings cannot be used; nothing was started.
+/// [`ConfigError`]: the settings are unusable; no task was started.
 pub fn listen(broker: &Broker, known: Known, clock: Arc<dyn Clock>, mut ends: watch::Receiver<bool>) -> Result<(), ConfigError> {
     let mut subscriber = broker.subscriber()?;
     tokio::spawn(async move {
         let mut is_told = false;
-        // When the connection has lasted, while a loss of it is reported.
+        // When the new connection will have lasted `STEADY`; `None` unless a loss was logged before it.
         let mut steady_at: Option<Instant> = None;
         let listening = async {
             loop {
@@ -103,7 +104,8 @@ pub fn listen(broker: &Broker, known: Known, clock: Arc<dyn Clock>, mut ends: wa
                 match heard {
                     Heard::Connected => {
                         steady_at = is_told.then(|| Instant::now() + STEADY);
-                        // What is retained comes again; what was cleared meanwhile does not.
+                        // Start empty: the broker sends all retained messages again, but does not report those that were cleared
+                        // meanwhile.
                         let mut reports = Reports::default();
                         reports.is_connected = true;
                         *known.reports() = reports;

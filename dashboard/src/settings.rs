@@ -1,6 +1,6 @@
 //! The command line and the environment, checked before anything starts.
 //!
-//! May read the files that the settings name.
+//! Reads the files that the settings name.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,9 +20,9 @@ use crate::mqtt::Broker;
 
 /// The default of `gcssink`'s property `location`.
 pub const DEFAULT_LOCATION: &str = "{device}/%Y/%m/%d/%Y%m%dT%H%M%S.%3fZ_{session}_{seq}.{ext}";
-/// Somebody waits for the answer.
+/// Longest silence of the bucket before a request fails: a viewer is waiting for the answer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// A token shorter than this can be guessed.
+/// Shortest accepted token, in bytes: a shorter one can be guessed.
 const MIN_TOKEN: usize = 16;
 
 /// See the cameras that gcssink records into Cloud Storage, and watch what was recorded.
@@ -38,8 +38,9 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line and the environment, and ends the program where they are wrong, as clap does. An empty variable counts
-    /// as none, which is how files of units and of containers leave one out.
+    /// Parses the command line and the environment. Exits the process with clap's message if they are invalid.
+    ///
+    /// An empty variable counts as unset: systemd unit files and container manifests leave a setting out that way.
     pub fn read() -> Self {
         let command = Self::command().mut_args(without_empty);
         let command = command.mut_subcommands(|command| command.mut_args(without_empty));
@@ -108,12 +109,12 @@ impl Reading {
     /// Checks the server's address.
     ///
     /// # Errors
-    /// What is wrong.
+    /// A text that says what is wrong with it.
     pub fn endpoint(&self) -> Result<Endpoint, String> {
         Endpoint::from_environment(self.endpoint_uri.as_deref()).map_err(|error| error.to_string())
     }
 
-    /// Returns which credentials to use; nothing is read yet.
+    /// Returns which credentials to use. Does not read the file yet.
     pub fn credentials(&self) -> Credentials {
         let file = self.credentials_file.clone();
         file.map_or(Credentials::ApplicationDefault, Credentials::File)
@@ -123,7 +124,7 @@ impl Reading {
 /// Checks the flag `--location`.
 ///
 /// # Errors
-/// What is wrong.
+/// A text that says what is wrong with it.
 pub fn template(location: &str) -> Result<Template, String> {
     if !location.contains("{device}") {
         return Err("--location must hold {device}: without it a name does not tell whose chunk it is".into());
@@ -178,7 +179,8 @@ pub struct Flags {
     /// Speak TLS to the broker
     #[arg(long, env = "GCSTREAMER_DASHBOARD_MQTT_TLS", value_parser = FalseyValueParser::new())]
     pub mqtt_tls: bool,
-    /// How recordings that play as they are reach a player: proxy (through the dashboard), or redirect (from the bucket, by signed URLs)
+    /// How recordings that play as they are reach a player: proxy (through the dashboard), or redirect (from the bucket, by
+    /// signed URLs)
     #[arg(long, env = "GCSTREAMER_DASHBOARD_DELIVERY", default_value = "proxy")]
     pub delivery: Delivery,
     /// Folder for listings of finished hours; kept over restarts
@@ -192,11 +194,11 @@ pub struct Flags {
 /// Who may see the dashboard.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Auth {
-    /// Anybody on this machine.
+    /// Everybody on this machine.
     None,
-    /// Who has the token.
+    /// Users who have this token.
     Token(String),
-    /// Who comes through Google's Identity-Aware Proxy.
+    /// Users whom Google's Identity-Aware Proxy has authenticated.
     Iap(IapSettings),
 }
 
@@ -213,27 +215,27 @@ impl std::fmt::Debug for Auth {
 /// Checked settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The bucket.
+    /// Name of the bucket.
     pub bucket: String,
-    /// The server.
+    /// Address of Cloud Storage, or of the server used instead.
     pub endpoint: Endpoint,
-    /// Credentials for it.
+    /// Credentials for the endpoint.
     pub credentials: Credentials,
-    /// Object names.
+    /// Template of the object names.
     pub template: Template,
-    /// Cameras of lists, in their order.
+    /// Cameras of the `--cameras` files, in the order of the files.
     pub cameras: Vec<Camera>,
-    /// Where to listen.
+    /// Address and port to listen on.
     pub listen: SocketAddr,
     /// Who may see it.
     pub auth: Auth,
     /// How recordings that play as they are reach a player.
     pub delivery: Delivery,
-    /// Where finished hours are kept.
+    /// Folder that caches listings of finished hours.
     pub cache_dir: Option<PathBuf>,
-    /// Whom the cameras report to.
+    /// MQTT broker that the cameras report to.
     pub broker: Option<Broker>,
-    /// How long the bucket may be silent before a person is informed.
+    /// Longest silence of the bucket before a request fails.
     pub request_timeout: Duration,
 }
 
@@ -258,10 +260,10 @@ impl Flags {
         Ok(Some(broker))
     }
 
-    /// Checks all flags and reads the files that they name.
+    /// Checks all flags and reads the files that they name. Creates the cache folder.
     ///
     /// # Errors
-    /// What is wrong and what to do.
+    /// A text that says what is wrong and what to do.
     pub fn check(&self) -> Result<Settings, String> {
         let bucket = self
             .bucket
@@ -329,7 +331,8 @@ fn auth(text: &str, iap_keys: &str) -> Result<Auth, String> {
     }
 }
 
-/// An audience is compared byte by byte: a space or line break of a copied one would refuse everybody.
+/// Checks the audience of `--auth iap:`. Rejects white space: the audience is compared byte by byte, so a space or line break
+/// that was copied along with it would lock everybody out.
 fn audience_of(text: &str) -> Result<String, String> {
     if text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(format!(

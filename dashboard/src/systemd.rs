@@ -1,4 +1,4 @@
-//! What systemd is told: when the dashboard serves, that it still does, and that it ends. Nothing happens where there is no systemd.
+//! Notifies systemd that the dashboard is ready, alive, and stopping. Does nothing if systemd did not start it.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -7,11 +7,12 @@ use sd_notify::NotifyState;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// An answer takes no longer than this unless the dashboard hangs.
+/// Longest time for an answer of `/healthz`; after that the dashboard counts as hanging.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The listener is bound. Where the unit has a watchdog, `/healthz` is asked by HTTP from now on, twice in each of its periods, and every
-/// good answer is reported: a server that accepts no connection or answers none is started again.
+/// Notifies systemd that the listener is bound. If the unit has a watchdog, starts a task that requests `/healthz` over HTTP
+/// twice in each period and notifies systemd of each good answer. So systemd restarts a server that no longer accepts connections
+/// or answers.
 pub fn serves(address: SocketAddr) {
     let status = format!("listening on http://{address}");
     let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
@@ -35,20 +36,20 @@ pub fn serves(address: SocketAddr) {
     });
 }
 
-/// The end has begun.
+/// Notifies systemd that the dashboard is stopping.
 pub fn ends() {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
 }
 
 async fn is_healthy(mut address: SocketAddr) -> std::io::Result<bool> {
-    // "All addresses" is none to connect to.
+    // The unspecified address is for listening only: connect to loopback.
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
         _ => {}
     }
     let mut stream = TcpStream::connect(address).await?;
-    // Without authentication the dashboard answers to names of this machine alone.
+    // Without authentication the dashboard answers only if `Host` is a name of this machine.
     let request = ["GET /healthz HTTP/1.0\r\n", "Host: localhost\r\n\r\n"].concat();
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();

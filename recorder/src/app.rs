@@ -1,4 +1,4 @@
-//! `gcstreamer-recorder run`: the life of the process.
+//! `gcstreamer-recorder run`: the process from start to end.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -21,39 +21,39 @@ use crate::metrics::Whole;
 use crate::status;
 use gstgcstreamer::base::lock::lock;
 
-/// How often the room for the spool is measured, and how long that counts.
+/// How often the free space for the spool is measured, and how long a measurement is valid.
 const MEASURE: Duration = Duration::from_secs(5);
 const MEASURED_FOR: Duration = Duration::from_secs(30);
-/// How long the files of a configuration that is read again may take.
+/// How long a reload may take to read its files.
 const READ: Duration = Duration::from_secs(10);
-/// How often health is looked at, and systemd's watchdog fed.
+/// How often health is checked and systemd's watchdog is notified.
 const LOOK: Duration = Duration::from_secs(1);
-/// On a terminal the table is written this often, and at every change.
+/// On a terminal the table is written at every change, and after this many ticks of [`LOOK`].
 const TABLE: u64 = 30;
-/// What to do where `spool-dir` cannot be used.
+/// The remedy if `spool-dir` cannot be used.
 const WRITABLE: &str =
     "give the recorder's user the folder; under systemd it must also be in ReadWritePaths= (systemctl edit gcstreamer-recorder)";
-/// Most files that the process allows itself, whatever its user may have.
+/// The highest limit of open files that the process sets, even if the hard limit is higher or unlimited.
 const MOST_FILES: u64 = 1 << 20;
-/// Files that a recorder has open with cameras or without, and for each of them (measured: 408 for 64 cameras), with room for sockets of
-/// uploads.
+/// Open files of a recorder without cameras, and of each camera, with a margin for the sockets of uploads. Measured: 408 files
+/// with 64 cameras.
 const FILES: u64 = 100;
 const FILES_OF_A_CAMERA: u64 = 10;
-/// How much time systemd gives the end, renewed while it goes on.
+/// How much time systemd is asked to allow for the end.
 const END_MICROSECONDS: u32 = 40_000_000;
 
-/// Why the process ends otherwise than on request.
+/// Why the process ended without a request.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The configuration and this machine do not fit.
+    /// The configuration does not fit this machine.
     #[error("{0}")]
     Setup(String),
-    /// GStreamer or the system refused.
+    /// A call into GStreamer or the system failed.
     #[error("{what}: {source}")]
     System {
-        /// What was to be done.
+        /// What failed.
         what: String,
-        /// Why it was not.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
@@ -69,14 +69,14 @@ fn system<E: std::error::Error + Send + Sync + 'static>(what: impl Into<String>)
 /// Records until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// What could not be started.
+/// Something could not be started; the error says what.
 pub fn run(config: Config, file: Option<&Path>) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(system("no threads"))?;
-    // First of all: a signal that comes while GStreamer looks through its plugins is an orderly end, too.
+    // Before all else: a signal that arrives while GStreamer scans its plugins must also end the process in order.
     let signals = {
         let _in = runtime.enter();
         Signals::listen().map_err(system("signals cannot be caught"))?
@@ -84,17 +84,19 @@ pub fn run(config: Config, file: Option<&Path>) -> Result<(), RunError> {
     raise_open_files(config.cameras.len());
     gst::init().map_err(system("GStreamer cannot be started"))?;
     gstgcstreamer::plugin_register_static().map_err(system("the elements cannot be registered"))?;
+    // One shutdown deadline for each camera: by default all elements of the process share one.
     gstgcstreamer::separate_pipelines();
+    // Every connection is a session. A refusal at its start must not be an ERROR if its chunks can wait in the spool.
     gstgcstreamer::outlast_refusals();
     make_spool(&config)?;
     let ended = runtime.block_on(App::run(config, file, signals));
-    // A thread that hangs in a pipeline must not hold up the end.
+    // Does not wait for blocking tasks: a thread that hangs in a pipeline must not delay the end.
     runtime.shutdown_background();
     ended
 }
 
-/// Raises the number of files that this process may have open to what its user may have: a usual limit of 1024 is for about 150 cameras,
-/// and GLib ends the whole process where it gets no more.
+/// Raises the soft limit of open files to the hard limit, at most [`MOST_FILES`]. The usual soft limit of 1024 is enough for
+/// about 150 cameras, and GLib aborts the whole process when it cannot open more.
 fn raise_open_files(cameras: usize) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let before = getrlimit(Resource::Nofile);
@@ -116,8 +118,11 @@ fn raise_open_files(cameras: usize) {
     }
 }
 
-/// `spool-dir` is made for this user alone; its parent has to be there, or a disk that is not mounted would be written over. That it can
-/// be written is looked at here, once: else each camera's sink would end with it.
+/// Creates `spool-dir`, accessible only to this user, and checks that it is writable. Checked once here, because otherwise the
+/// sink of every camera would fail with it.
+///
+/// Does not create its parent: if the disk for the spool is not mounted, chunks would go to the file system below the mount
+/// point.
 fn make_spool(config: &Config) -> Result<(), RunError> {
     use std::os::unix::fs::DirBuilderExt;
     let Some(folder) = &config.spool_dir else {
@@ -128,7 +133,8 @@ fn make_spool(config: &Config) -> Result<(), RunError> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         made => made.map_err(system(format!("spool-dir {} cannot be made ({WRITABLE})", folder.display())))?,
     }
-    // No fault of the configuration: a disk that fsck mends is found by the next start.
+    // Not checked as part of the configuration: the cause may be the disk, for example one that is read-only until fsck has run,
+    // and then the next start works.
     let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     rustix::fs::access(folder, access).map_err(system(format!(
         "spool-dir {} cannot be written ({WRITABLE})",
@@ -157,7 +163,7 @@ struct App {
     health: Arc<Health>,
     config: Config,
     leftover_retries: Arc<Mutex<u64>>,
-    /// The room for the spool.
+    /// The free space for the spool.
     room: Arc<Room>,
     server: Server,
     seconds: u64,
@@ -225,13 +231,14 @@ impl App {
         let line = status::line(&reports);
         let mut states = vec![NotifyState::Status(&line)];
         if self.health.is_healthy() {
+            // Without this notification, systemd restarts the hung process.
             states.push(NotifyState::Watchdog);
         }
         notify(&states);
         self.show(&reports);
     }
 
-    /// Writes the table where somebody watches.
+    /// Writes the table of cameras, if standard output is a terminal.
     fn show(&mut self, reports: &[Report]) {
         self.seconds += 1;
         let now: Vec<_> = reports.iter().map(|report| (report.id.clone(), report.state)).collect();
@@ -243,12 +250,12 @@ impl App {
         self.shown = now;
     }
 
-    /// SIGHUP: the new file is checked whole; with a fault in it everything stays as it was.
+    /// Handles SIGHUP: reads the file again and applies it. If it has any fault, nothing changes.
     async fn reload(&mut self, file: Option<&Path>) {
         if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, monotonic]);
         }
-        // In a thread of its own: a disk that does not answer must not hold up signals and the watchdog.
+        // In a thread of its own: a disk that does not answer must not delay signals and the watchdog.
         let (file, spool_dir) = (file.map(Path::to_path_buf), self.config.spool_dir.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let config = cli::configuration(file.as_deref());
@@ -282,13 +289,14 @@ impl App {
         notify(&[NotifyState::Ready]);
     }
 
-    /// Goes over to a configuration whose folder was `made`. With an error everything is as it was.
+    /// Applies a configuration. `made`: the result of creating its `spool-dir`. On an error nothing has changed.
     async fn take_over(&mut self, config: &Config, made: Result<(), RunError>) -> Result<(), String> {
         made.map_err(|error| error.to_string())?;
         let sources = self.sources();
         if config.listen != self.config.listen {
             self.server.move_to(config.listen, self.config.listen, &sources).await?;
         }
+        // After the move, which can fail: cameras are never restarted for a configuration that is not used.
         let applied = self.fleet.apply(config);
         if applied.is_err() && config.listen != self.config.listen {
             self.server.move_to(self.config.listen, config.listen, &sources).await?;
@@ -310,16 +318,16 @@ impl App {
     }
 }
 
-/// Listens at an address.
+/// Binds a listening socket.
 ///
 /// # Errors
-/// Which, and why not.
+/// A text that names the address, and the system's error.
 async fn bind(address: SocketAddr) -> Result<TcpListener, (String, std::io::Error)> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|error| (format!("listen = \"{address}\" cannot be used"), error))
 }
 
-/// Serves the recorder's state; connections that are open go on when it moves.
+/// The HTTP server of the recorder's state. Open connections continue when the server moves to another address.
 #[derive(Default)]
 struct Server(Option<JoinHandle<()>>);
 
@@ -331,12 +339,12 @@ impl Server {
     async fn stop(&mut self) {
         if let Some(task) = self.0.take() {
             task.abort();
-            // Its port is free only then.
+            // The task owns the listening socket: only when it has ended is the port free.
             let _ = task.await;
         }
     }
 
-    /// Serves at `to`, and no more at `from`. With an error it is served at `from` as before.
+    /// Moves the server from `from` to `to`. On an error the server stays at `from`.
     async fn move_to(&mut self, to: Option<SocketAddr>, from: Option<SocketAddr>, sources: &Arc<Sources>) -> Result<(), String> {
         let failed = |(what, error): (String, std::io::Error)| format!("{what}: {error}");
         let Some(address) = to else {
@@ -346,7 +354,8 @@ impl Server {
         let mut bound = bind(address).await;
         let is_ours = from.is_some_and(|from| from.port() == address.port());
         if is_ours && matches!(&bound, Err((_, error)) if error.kind() == ErrorKind::AddrInUse) {
-            // One address of a port is in the way of all addresses.
+            // Our own socket may be the obstacle: a socket of one address prevents a socket of all addresses with the same port.
+            // Close it first.
             self.stop().await;
             bound = bind(address).await;
             if bound.is_err()
@@ -362,7 +371,8 @@ impl Server {
     }
 }
 
-/// Free space of the spool's file system, measured in a thread of its own: a disk that does not answer holds up nobody who asks.
+/// The free space of the spool's file system, measured in a thread of its own, so that a disk that does not answer blocks only
+/// that thread. The thread ends when this is dropped.
 #[derive(Default)]
 struct Room {
     folder: Mutex<Option<PathBuf>>,
@@ -375,6 +385,7 @@ impl Room {
             folder: Mutex::new(folder),
             measured: Mutex::default(),
         });
+        // Weak, so that the thread ends with the last user of the room.
         let watched = Arc::downgrade(&room);
         let measure = move || {
             while let Some(room) = watched.upgrade() {
@@ -394,7 +405,7 @@ impl Room {
         *lock(&self.measured) = None;
     }
 
-    /// Bytes; `None`: no spool, or its disk does not answer.
+    /// Returns the free space in bytes; `None`: no spool, or its disk does not answer.
     fn free(&self) -> Option<u64> {
         lock(&self.measured)
             .filter(|(at, _)| at.elapsed() < MEASURED_FOR)
@@ -402,13 +413,13 @@ impl Room {
     }
 }
 
-/// Free space of a folder's file system for this user, bytes.
+/// Returns the free space of a folder's file system for an unprivileged user, in bytes.
 fn free_bytes(folder: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(folder).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Tells systemd, where it is there.
+/// Notifies systemd. Does nothing if the process was not started by it.
 fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }

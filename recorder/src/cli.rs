@@ -12,7 +12,7 @@ use crate::config::{self, Config, Faulty, Surroundings};
 use crate::log::Format;
 use crate::probe::Question;
 
-/// Where the configuration is unless a file is named.
+/// The configuration if no file is named.
 pub const DEFAULT_FILE: &str = "/etc/gcstreamer-recorder.toml";
 
 /// Keeps cameras recorded in Google Cloud Storage.
@@ -90,7 +90,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Returns what to ask the camera.
+    /// Returns the keys and the duration for `probe`.
     pub fn question(&self) -> Question {
         let keys = [
             ("url", Some(&self.url)),
@@ -110,7 +110,7 @@ impl Probe {
     }
 }
 
-/// What installers put beside the program: the completions of a shell.
+/// Returns the completions of a shell, for packages.
 pub fn completions(shell: Shell) -> Vec<u8> {
     let mut text = Vec::new();
     let mut command = Cli::command();
@@ -119,10 +119,10 @@ pub fn completions(shell: Shell) -> Vec<u8> {
     text
 }
 
-/// What installers put beside the program: the manual page, in roff.
+/// Returns the manual page in roff, for packages.
 ///
 /// # Errors
-/// Never: it is written to memory.
+/// None in practice: the page is written to memory.
 pub fn manual() -> std::io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut command = Cli::command();
@@ -154,7 +154,7 @@ pub fn manual() -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// A hyphen of roff is none that can be searched for.
+/// Escapes a text for roff. It typesets a plain `-` as a typographic hyphen, which searching and copying do not recognise.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-")
 }
@@ -182,12 +182,12 @@ The configuration, unless another is named
 Every key of the configuration, and every environment variable
 ";
 
-/// Whether the environment stands for a file that is not named.
+/// Whether the environment replaces the file if none is named.
 fn is_without_file() -> bool {
     std::env::var("RTSP_URL").is_ok_and(|url| !url.is_empty())
 }
 
-/// Reads the file that is named, or the environment if `RTSP_URL` is set, or the default file.
+/// Reads the named file. Without one, reads the environment if `RTSP_URL` is set, otherwise the default file.
 ///
 /// # Errors
 /// Every fault.
@@ -199,7 +199,7 @@ pub fn configuration(file: Option<&Path>) -> Result<Config, Faulty> {
     }
 }
 
-/// Reads a file and everything that it names, or, `as_run`, what `run` reads of it.
+/// Checks a file and everything that it names; with `as_run`, only what `run` checks.
 ///
 /// # Errors
 /// Every fault.
@@ -217,7 +217,8 @@ fn in_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Config, F
     config::from_environment(variable, &surroundings)
 }
 
-/// Where the recorder on this machine serves its state, for `healthcheck`; `None`: nowhere. `file` is as for [`configuration`].
+/// Returns where the recorder on this machine serves its state, for `healthcheck`; `None`: nowhere. `file`: as for
+/// [`configuration`].
 pub fn listens(file: Option<&Path>) -> Option<SocketAddr> {
     let file = match file {
         Some(file) => Some(file),

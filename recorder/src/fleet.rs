@@ -1,4 +1,4 @@
-//! All cameras: a task for each, begun, changed and ended as the configuration says.
+//! All cameras of the process: starts, changes and ends a task for each, as the configuration requires.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,14 +19,15 @@ use crate::leftovers::Leftovers;
 use crate::presence::Presence;
 use crate::{memory, shard, spread};
 
-/// The end: without a spool chunks are uploaded for this long, else only what is on its way.
+/// How long chunks are uploaded at the end: without a spool, and with one, where only uploads in flight should finish.
 const UPLOAD: Duration = Duration::from_secs(20);
 const UPLOAD_SPOOLED: Duration = Duration::from_secs(4);
-/// Further time for the pipelines to end.
+/// How much longer the pipelines may take to end.
 const END: Duration = Duration::from_secs(8);
-/// A connection to the same camera is waited for this long, which is less than a camera's task may be silent.
+/// How long a camera waits until an earlier task has closed its connection to the same address. Must be less than the time after
+/// which a camera's task counts as hung (`health`).
 const LEAVE: Duration = Duration::from_secs(5);
-/// Reason of a camera that is not to be recorded.
+/// The reason of a disabled camera.
 const DISABLED: &str = "enabled = false";
 
 /// A camera that runs.
@@ -35,11 +36,11 @@ struct Running {
     storage: Arc<Storage>,
     memory: u64,
     orders: UnboundedSender<Order>,
-    /// Closed when its connection is.
+    /// Closed when the task has no connection to the camera any more.
     done: oneshot::Receiver<()>,
 }
 
-/// A camera that was ordered to end.
+/// A camera whose task was ordered to stop.
 struct Leaving {
     address: Address,
     done: oneshot::Receiver<()>,
@@ -56,13 +57,13 @@ pub struct Fleet {
     leaving: Vec<Leaving>,
     tasks: JoinSet<()>,
     leftovers: Option<Leftovers>,
-    /// Repeated uploads of leftovers at places that are not used any more.
+    /// Repeated uploads of leftovers for earlier configurations of the storage.
     past_retries: u64,
     presence: Option<Presence>,
     broker: Option<Broker>,
 }
 
-/// The cameras of this process.
+/// Returns the cameras that this process records.
 fn ours<'c>(config: &'c Config, host: &str) -> Result<Vec<&'c Camera>, String> {
     let Some(shard) = config.shard else {
         return Ok(config.cameras.iter().collect());
@@ -81,7 +82,7 @@ fn ours<'c>(config: &'c Config, host: &str) -> Result<Vec<&'c Camera>, String> {
     Ok(config.cameras.iter().filter(|camera| config.is_ours(camera, host)).collect())
 }
 
-/// Whether a recording need not start again.
+/// Whether a recording can continue although the settings have changed from `before` to `after`.
 fn is_recorded_alike(before: &Camera, after: &Camera) -> bool {
     let same = Camera {
         name: before.name.clone(),
@@ -92,12 +93,13 @@ fn is_recorded_alike(before: &Camera, after: &Camera) -> bool {
 }
 
 impl Fleet {
-    /// Starts every camera of the configuration that is this process's.
+    /// Starts all cameras of the configuration that this process records.
     ///
     /// # Errors
-    /// The host name says nothing of this process's share.
+    /// `[shard]` is set and the host name does not end in a valid number, or the settings of the broker are wrong.
     pub fn begin(config: &Config, host: &str) -> Result<Self, String> {
         let storage = Arc::new(Storage::of(config, host));
+        // Fail before anything has started.
         ours(config, host)?;
         let mut presence = None;
         Presence::replace(&mut presence, config, host)?;
@@ -119,10 +121,10 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Makes what runs what the configuration says: only what has changed starts again.
+    /// Applies a configuration: starts, stops and changes cameras. Only cameras that have changed are restarted.
     ///
     /// # Errors
-    /// The host name says nothing of this process's share; nothing was changed then.
+    /// As for [`Fleet::begin`]; nothing has changed then.
     pub fn apply(&mut self, config: &Config) -> Result<(), String> {
         let cameras = ours(config, &self.host)?;
         let storage = Storage::of(config, &self.host);
@@ -135,7 +137,7 @@ impl Fleet {
         if is_moved {
             if let Some(leftovers) = self.leftovers.take() {
                 self.past_retries += leftovers.retries();
-                // It may wait for its sink.
+                // `stop` may block on its sink for seconds.
                 std::thread::spawn(move || leftovers.stop());
             }
             self.leftovers = Leftovers::begin(&self.storage, &self.board);
@@ -169,6 +171,7 @@ impl Fleet {
         }
         self.leaving
             .retain_mut(|leaving| leaving.done.try_recv() == Err(oneshot::error::TryRecvError::Empty));
+        // Disabled cameras have a report but no task, so they are not in `running`.
         let known: Vec<String> = self.board.all().into_iter().map(|report| report.id).collect();
         for id in known.iter().filter(|id| !cameras.iter().any(|camera| camera.id == **id)) {
             self.board.remove(id);
@@ -196,7 +199,7 @@ impl Fleet {
     fn start(&mut self, camera: &Camera, memory: u64, delay: Duration) {
         let (orders, inbox) = unbounded_channel();
         let run = self.board.begin(&camera.id);
-        // Known from here on: the recorder is not ready before it has been tried.
+        // Put the report on the board now: `/readyz` must not be 200 before this camera has been tried.
         let (name, container) = (camera.name.as_deref(), camera.container.name());
         let report = Report::new(&camera.id, name, container, State::Connecting, supervisor::NO_RESULT);
         self.board.put_of(run, report);
@@ -211,7 +214,8 @@ impl Fleet {
             connection: Some(connection),
             deadline: Arc::clone(&self.deadline),
         };
-        // Under another id, or switched off and on: cameras have few sessions.
+        // The same camera may still be connected, under another id or from before it was switched off and on. Wait for the end of
+        // that connection: cameras allow few sessions.
         let before = self.leaving.iter().position(|leaving| leaving.address == camera.address);
         let before = before.map(|at| self.leaving.swap_remove(at).done);
         let run = runner::run(job, inbox, seed(&camera.id));
@@ -237,7 +241,8 @@ impl Fleet {
         };
         let is_alike = is_recorded_alike(&running.camera, camera);
         let storage = Arc::clone(&self.storage);
-        // Also where all is as it was: which password it was tried with last is known to its task alone.
+        // Send `Adjust` even if nothing has changed: the password file may have, and only the task knows the password that it
+        // used last.
         let order = match is_alike && running.storage.is_same_place(&storage) {
             true => Order::Adjust(camera.name.clone(), Arc::clone(&storage), memory),
             false => Order::Reconfigure(Box::new(camera.clone()), Arc::clone(&storage), memory),
@@ -247,12 +252,12 @@ impl Fleet {
         let _ = running.orders.send(order);
     }
 
-    /// Returns uploads of leftovers that were repeated.
+    /// Returns the number of repeated uploads of leftovers.
     pub fn leftover_retries(&self) -> u64 {
         self.past_retries + self.leftovers.as_ref().map_or(0, Leftovers::retries)
     }
 
-    /// Ends all cameras within the deadlines. Whether all of them did.
+    /// Ends all cameras. Returns whether all of them ended within the deadlines.
     pub async fn stop(mut self) -> bool {
         let upload = if self.storage.spool_dir.is_some() {
             UPLOAD_SPOOLED
@@ -275,14 +280,14 @@ impl Fleet {
         let all = async {
             while self.tasks.join_next().await.is_some() {}
             let _ = ending.await;
-            // Last: until here the cameras' own states count.
+            // Last: while the recorder is `offline`, Home Assistant shows all its cameras as unavailable.
             let _ = tokio::task::spawn_blocking(move || presence.map(Presence::end)).await;
         };
         tokio::time::timeout(upload + END, all).await.is_ok()
     }
 }
 
-/// Chance for the pauses of a camera: another at each start.
+/// Returns a seed for the pauses of a camera, different at each start.
 fn seed(id: &str) -> u64 {
     use std::hash::BuildHasher;
     std::hash::RandomState::new().hash_one(id)

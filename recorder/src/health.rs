@@ -1,16 +1,16 @@
-//! Whether the recorder itself works, whatever cameras and uplink do: for `/healthz`, `/readyz` and systemd's watchdog.
+//! Checks whether the recorder itself works, regardless of cameras and uplink: for `/healthz`, `/readyz` and systemd's watchdog.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::camera::report::Board;
 
-/// A camera's task that has not reported for this long hangs: it does so four times a second.
+/// A camera's task that has not reported for this long hangs: it reports four times a second.
 const HUNG: Duration = Duration::from_secs(10);
-/// The threads that upload answer at once unless they hang.
+/// How long the threads that upload may take to respond. They respond at once unless they hang.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The last look.
+/// The result of the last check.
 #[derive(Debug, Default)]
 pub struct Health {
     is_hung: AtomicBool,
@@ -18,7 +18,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Looks at everything. Blocks for some seconds if uploads hang.
+    /// Checks everything. Blocks for up to 5 s if uploads hang.
     pub fn look(&self, board: &Board) {
         let moves = board.oldest() < HUNG && gstgcstreamer::uploads_respond(ANSWER);
         self.is_hung.store(!moves, Ordering::Relaxed);
@@ -27,12 +27,12 @@ impl Health {
         }
     }
 
-    /// Whether every camera's task and the uploads move.
+    /// Whether the tasks of all cameras and the uploads make progress.
     pub fn is_healthy(&self) -> bool {
         !self.is_hung.load(Ordering::Relaxed)
     }
 
-    /// Whether every camera has been tried once since the start.
+    /// Whether every camera has had its first result. Stays `true`, also when cameras are added later.
     pub fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The recorder's HTTP server: `/healthz`, `/readyz`, `/status`, `/metrics`. It only reads.
+//! The recorder's HTTP server: `/healthz`, `/readyz`, `/status`, `/metrics`. All are read-only.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,30 +18,30 @@ use crate::health::Health;
 use crate::metrics::{self, Whole};
 use crate::status;
 
-/// A client that sends no whole request for this long is cut off.
+/// The connection of a client is closed if it sends no complete request within this time.
 const REQUEST: Duration = Duration::from_secs(10);
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What is read.
+/// The data that is served.
 pub struct Sources {
     /// Reports of the cameras.
     pub board: Arc<Board>,
     /// Whether the recorder works.
     pub health: Arc<Health>,
-    /// What is not of one camera.
+    /// Returns the figures of the whole recorder.
     pub whole: Box<dyn Fn() -> Whole + Send + Sync>,
     /// Version of GStreamer.
     pub gstreamer: String,
 }
 
-/// Serves until the process ends.
+/// Serves connections. Never returns: abort the task to stop it.
 pub async fn serve(listener: TcpListener, sources: Arc<Sources>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(connection(stream, Arc::clone(&sources)))),
-            // Too many open files: others may close theirs.
+            // Probably too many open files. `accept` would fail again at once: pause until some are closed.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
@@ -52,7 +52,7 @@ async fn connection(stream: TcpStream, sources: Arc<Sources>) {
         let sources = Arc::clone(&sources);
         async move { Ok::<_, Infallible>(answer(request.method(), request.uri().path(), &sources)) }
     });
-    // What a client does wrong is not the recorder's.
+    // Errors of a connection are faults of the client.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST)
@@ -91,13 +91,13 @@ fn answer(method: &Method, path: &str, sources: &Sources) -> Response<Full<Bytes
     response
 }
 
-/// Asks the `/healthz` of a recorder on this machine.
+/// Requests `/healthz` of a recorder on this machine. Blocks.
 ///
 /// # Errors
-/// It does not answer, or not with 200; why.
+/// There is no answer, or its status is not 200. The text says why.
 pub fn check(listen: SocketAddr) -> Result<(), String> {
     use std::io::{Read, Write};
-    // "All addresses" is none to connect to.
+    // The unspecified address (0.0.0.0, ::) is only for listening: connect to the loopback address.
     let mut address = listen;
     if address.ip().is_unspecified() {
         let any = if address.is_ipv4() { "127.0.0.1" } else { "::1" };
@@ -107,9 +107,11 @@ pub fn check(listen: SocketAddr) -> Result<(), String> {
     let mut stream = std::net::TcpStream::connect_timeout(&address, REQUEST).map_err(failed)?;
     stream.set_read_timeout(Some(REQUEST)).map_err(failed)?;
     stream
+        // HTTP/1.0: the server closes the connection after its answer, which ends the reading below.
         .write_all(format!("GET /healthz HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())
         .map_err(failed)?;
     let mut answer = Vec::new();
+    // Bounded: another program may listen on this port.
     stream.take(4096).read_to_end(&mut answer).map_err(failed)?;
     let answer = String::from_utf8_lossy(&answer);
     match answer.split_whitespace().nth(1) {

@@ -1,5 +1,5 @@
-//! What lies in the spool and belongs to no sink that runs: chunks of cameras that are unreachable, or configured no more. A sink that
-//! records nothing takes them over, in a pipeline of its own.
+//! Uploads chunks of the spool that no running sink owns: those of cameras that are unreachable or no longer configured. A sink
+//! that records nothing adopts them, in a pipeline of its own.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +12,11 @@ use crate::camera::sink::Storage;
 use crate::camera::stats;
 use crate::camera::watch::Stored;
 
-/// A name that no camera can have (`gcstreamer_schema::cameras`).
+/// The `device-id` of the sink. No camera can have this id (`gcstreamer_schema::cameras`).
 const DEVICE: &str = "recorder";
-/// How often the spool is looked through, when nothing of the last look is left.
+/// How often the spool is searched, once all chunks of the last search are stored.
 const AGAIN: Duration = Duration::from_secs(30);
-/// How often the stop is looked at.
+/// How often the flag `stop` is checked.
 const POLL: Duration = Duration::from_millis(200);
 
 /// Uploads leftovers until it is stopped.
@@ -29,7 +29,7 @@ pub struct Leftovers {
 }
 
 impl Leftovers {
-    /// Begins, if there is a spool.
+    /// Starts uploading. Returns `None` without a spool.
     pub fn begin(storage: &Arc<Storage>, board: &Arc<Board>) -> Option<Self> {
         storage.spool_dir.as_ref()?;
         let (stop, retries) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -49,17 +49,18 @@ impl Leftovers {
         })
     }
 
-    /// Takes other limits of the same place: the last value that any sink is given counts for all of them.
+    /// Applies changed limits of the same storage. All sinks share them, and the value set last wins: this sink must not restore
+    /// an old one.
     pub fn adjust(&self, storage: &Arc<Storage>) {
         *self.storage.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(storage);
     }
 
-    /// Returns uploads that were repeated.
+    /// Returns the number of repeated uploads.
     pub fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// Ends it. What is not stored stays in the spool. Blocks for some seconds at most.
+    /// Stops uploading. Chunks that are not stored stay in the spool. Blocks for a few seconds at most.
     pub fn stop(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -68,20 +69,21 @@ impl Leftovers {
     }
 }
 
-/// One sink from its start until what it found is stored.
+/// Runs one sink, from its start until all chunks that it found are stored.
 fn take_over(current: &Mutex<Arc<Storage>>, stop: &AtomicBool, retries: &AtomicU64, board: &Board) {
     let current = || Arc::clone(&current.lock().unwrap_or_else(PoisonError::into_inner));
     let mut storage = current();
     let pipeline = gst::Pipeline::new();
     let started = match storage.sink(DEVICE) {
         Ok(sink) => {
+            // Never warn of a missing first key unit: this sink gets no data.
             sink.set_property("startup-timeout", 0u64);
             sink.set_property("shutdown-timeout", 1_000_000_000u64);
-            // Live, or it would count as held up.
             pipeline.add(&sink).is_ok().then_some(sink)
         }
         Err(_) => None,
     };
+    // PAUSED is enough: the session of a sink, which adopts the spool, begins at READY→PAUSED and needs no data.
     let sink = started.filter(|_| pipeline.set_state(gst::State::Paused).is_ok());
     let mut waited = Duration::ZERO;
     let mut counted = 0;
@@ -90,6 +92,7 @@ fn take_over(current: &Mutex<Arc<Storage>>, stop: &AtomicBool, retries: &AtomicU
         waited += POLL;
         report(&pipeline, board);
         let Some(sink) = &sink else {
+            // The sink could not start: try again as often as the spool is searched.
             if waited >= AGAIN {
                 break;
             }
@@ -111,7 +114,7 @@ fn take_over(current: &Mutex<Arc<Storage>>, stop: &AtomicBool, retries: &AtomicU
     report(&pipeline, board);
 }
 
-/// Logs what the sink says of what it found, and books what it has stored.
+/// Logs the messages of the sink, and counts the chunks that it has stored.
 fn report(pipeline: &gst::Pipeline, board: &Board) {
     let Some(bus) = pipeline.bus() else { return };
     while let Some(message) = bus.pop() {

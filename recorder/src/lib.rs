@@ -1,13 +1,14 @@
 //! `gcstreamer-recorder`: keeps many cameras recorded in Google Cloud Storage.
 //!
-//! - [`cli`]: the command line. [`app`]: the life of the process. [`log`]: its log; [`logged`] what was logged already.
-//! - [`config`]: what is to be recorded, checked as a whole.
-//! - [`camera`]: one camera: supervisor, pipelines, report. [`fleet`]: all of them.
-//! - [`leftovers`]: what lies in the spool and has no owner. [`memory`]: the default of `max-memory-bytes`.
+//! - [`cli`]: the command line. [`app`]: the process from start to end. [`log`]: its log. [`logged`]: suppresses repeated log
+//!   lines.
+//! - [`config`]: the configuration, checked as a whole.
+//! - [`camera`]: one camera: supervisor, pipelines, report. [`fleet`]: all cameras.
+//! - [`leftovers`]: uploads chunks of the spool that no sink owns. [`memory`]: the default of `max-memory-bytes`.
 //! - [`presence`]: the recorder's own availability at the broker.
-//! - [`probe`]: what a camera sends, before it is recorded.
-//! - [`http`], [`health`]: what others ask. [`status`], [`metrics`] PURE: its texts. [`shard`] PURE: whose camera it is.
-//!   [`spread`] PURE: when each begins.
+//! - [`probe`]: measures what a camera sends, before it is recorded.
+//! - [`http`], [`health`]: the HTTP server and the health checks. [`status`], [`metrics`] PURE: the texts that it serves.
+//! - [`shard`] PURE: which process records a camera. [`spread`] PURE: when each camera starts.
 
 pub mod app;
 pub mod camera;

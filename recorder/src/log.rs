@@ -1,4 +1,5 @@
-//! The recorder's log: lines of text, or JSON objects, on standard error. Only this crate's own events: libraries' hold addresses.
+//! The recorder's log: lines of text or JSON objects, on standard error. Logs only events of this crate, because those of
+//! libraries contain addresses.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ pub enum Format {
     Json,
 }
 
-/// Begins to log. A second call changes nothing.
+/// Starts logging. A second call has no effect on the format.
 pub fn begin(format: Format) {
     let ours = Targets::new().with_target("gcstreamer_recorder", LevelFilter::INFO);
     let lines = tracing_subscriber::fmt::layer()
@@ -33,8 +34,8 @@ pub fn begin(format: Format) {
         Format::Json => lines.json().flatten_event(true).with_filter(ours).boxed(),
     };
     let _ = tracing_subscriber::registry().with(layer).try_init();
-    // Elements whose bus nobody reads any more use GLib's log, which would write lines of its own form. In an outage each connection that
-    // ends says the same, by an element of another number.
+    // Elements whose bus is not read any more write to GLib's log, which has a format of its own. In an outage every ended
+    // connection logs the same text, with another number in the element's name.
     let (logged, began) = (Mutex::new(Logged::default()), Instant::now());
     gst::glib::log_set_handler(
         Some("GStreamer-gcstreamer"),
@@ -49,8 +50,8 @@ pub fn begin(format: Format) {
     );
 }
 
-/// What is to be logged of a text of GLib's log; `None` if an element has just said the same. A loss is always told: the texts name no
-/// camera, and each has figures of its own.
+/// Returns what to log of a text of GLib's log; `None` if the same text was logged within the last hour. Losses are always
+/// logged: their texts name no camera, and each has its own figures.
 fn news(logged: &mut Logged, text: &str, now: Duration) -> Option<String> {
     let text = gcstreamer_schema::redact(text);
     let is_loss = ["lost", "nothing was stored"].iter().any(|words| text.contains(words));

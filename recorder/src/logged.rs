@@ -1,11 +1,11 @@
-//! What was logged already: each attempt at a camera has elements of its own, which say the same again.
+//! Suppresses repeated log lines: each attempt at a camera has new elements, which report the same again.
 //!
 //! PURE.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The texts, and when each was logged, on the clock of the caller.
+/// The texts without digits, and when each was logged, on the caller's clock.
 #[derive(Default)]
 pub(crate) struct Logged(BTreeMap<String, Duration>);
 
@@ -13,13 +13,15 @@ impl Logged {
     const AGAIN: Duration = Duration::from_secs(3600);
     const MOST: usize = 100;
 
-    /// Notes that this is logged now. Returns false if it was within the last hour; figures in a text do not make it another.
+    /// Returns whether to log a text, and notes that it is logged now. Returns `false` if the same text was logged within the
+    /// last hour. Texts that differ only in digits are the same.
     pub(crate) fn is_new(&mut self, text: &str, now: Duration) -> bool {
         let words: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
         self.0.retain(|_, at| now.saturating_sub(*at) < Self::AGAIN);
         if self.0.contains_key(&words) {
             return false;
         }
+        // Bounds the memory. Texts beyond this are logged each time.
         if self.0.len() < Self::MOST {
             self.0.insert(words, now);
         }

@@ -7,14 +7,14 @@ use clap::Parser;
 use gcstreamer_recorder::cli::{Cli, Command, configuration};
 use gcstreamer_recorder::{app, cli, http, log, probe};
 
-/// Bad configuration: nothing was started.
+/// Exit status for a bad configuration; nothing was started.
 const BAD_CONFIGURATION: u8 = 2;
 
 fn complain(text: &impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// To standard output; a reader that has closed it wants no more.
+/// Writes to standard output. Fails, but does not panic as `print!` would, if the reader has closed it.
 fn write_out(text: &[u8]) -> ExitCode {
     match std::io::stdout().write_all(text) {
         Ok(()) => ExitCode::SUCCESS,

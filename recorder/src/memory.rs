@@ -1,9 +1,10 @@
-//! How much memory the chunks of all cameras may take where `max-memory-bytes` is not set: a quarter of the machine's, or of the
-//! lowest limit of the process's cgroups where that is lower.
+//! The default of `max-memory-bytes`: a quarter of the machine's memory or of the lowest limit of the process's cgroups,
+//! whichever is less.
 //!
-//! A limit counts for all groups below it (cgroup v2, "memory.max"): `MemoryMax=` of a unit or of its slice, or that of a container.
+//! A limit applies to all groups below it (cgroup v2, `memory.max`): `MemoryMax=` of a unit or of its slice, or the limit of a
+//! container.
 
-/// Where neither can be read.
+/// The default if neither can be read.
 const FALLBACK: u64 = 256 << 20;
 
 /// Returns the default of `max-memory-bytes`.
@@ -16,8 +17,8 @@ pub fn default_limit() -> u64 {
     limit(read("/proc/meminfo").as_deref(), &limits)
 }
 
-/// The process's cgroup and all above it, as paths below where they are mounted; `own` is `/proc/self/cgroup`, whose line of
-/// version 2 begins with `0::`.
+/// Returns the process's cgroup and all above it, as paths relative to the mount point. `own`: the text of `/proc/self/cgroup`,
+/// where the line of cgroup v2 begins with `0::`.
 fn groups(own: &str) -> impl Iterator<Item = &str> {
     let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
     std::iter::successors(Some(path.trim_end_matches('/')), |group| Some(group.rsplit_once('/')?.0))
@@ -35,7 +36,7 @@ fn limit(meminfo: Option<&str>, cgroups: &[String]) -> u64 {
     all.map_or(FALLBACK, |all| all / 4)
 }
 
-/// Returns the share of one of `cameras`, at least what a sink takes.
+/// Returns the share of each of `cameras` cameras, but at least what a sink needs.
 pub fn share(all: u64, cameras: usize) -> u64 {
     let cameras = u64::try_from(cameras.max(1)).unwrap_or(u64::MAX);
     (all / cameras).max(crate::config::LEAST_MEMORY)

@@ -1,4 +1,5 @@
-//! `/metrics`: the reports of all cameras as OpenMetrics. Labels are ids, codecs and words of a closed list: never an address or a text.
+//! Writes the reports of all cameras as OpenMetrics for `/metrics`. Labels are ids, codecs and words of a closed list, never an
+//! address or a free text.
 
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
@@ -12,14 +13,14 @@ use prometheus_client::registry::Registry;
 use crate::camera::report::Report;
 use crate::camera::state::{StartReason, State};
 
-/// What is not of one camera.
+/// Figures of the whole recorder.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Whole {
-    /// Free bytes of the spool's file system; `None`: no spool.
+    /// Free bytes of the spool's file system; `None`: no spool, or its disk does not answer.
     pub spool_free: Option<u64>,
-    /// Repeated uploads of all cameras, removed ones too, and of leftovers.
+    /// Repeated uploads of all cameras, including removed ones, and of leftovers.
     pub retries: u64,
-    /// Pipelines of all cameras, removed ones too, that did not end in time.
+    /// Pipelines of all cameras, including removed ones, that did not end in time.
     pub stuck: u64,
 }
 
@@ -207,8 +208,9 @@ fn reasons(families: &mut Families, reports: &[Report]) {
     let gaps = Family::<Because, Counter<f64, AtomicU64>>::default();
     let reconnects = Family::<Because, Counter>::default();
     for report in reports {
-        // `increase()` sees a counter that begins above 0 as one that has not moved: the first outage would raise no alert. A
-        // camera that is stopped on purpose has neither, or its last values would raise one for ever.
+        // Start all counters at 0: Prometheus' `increase()` ignores the first value of a counter, so one that appears with the
+        // first outage would raise no alert. Not for a camera that is stopped on purpose, which must have no counters: its last
+        // values would raise an alert for ever.
         if report.state != State::Stopped {
             for reason in StartReason::ALL {
                 drop(gaps.get_or_create(&because(report, reason)));

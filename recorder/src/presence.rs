@@ -1,5 +1,5 @@
-//! The recorder's own availability at the broker of `[mqtt]`: `gcstreamer/recorder/NAME/availability`, retained, with a last will. A
-//! camera's state is worth something only while its recorder is there.
+//! Publishes the recorder's own availability at the broker of `[mqtt]`: `gcstreamer/recorder/NAME/availability`, retained, with a
+//! last will. The state of a camera is up to date only while its recorder is online.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,11 +10,12 @@ use gcstreamer_mqtt::{Link, Listener, Wanted};
 
 use crate::config::{Broker, Config, STATE_GAP};
 
-/// The last word has this long. It may have to wait for the whole gap since the state before it: one that is cut short ends the
-/// connection without a DISCONNECT, and the broker publishes the will besides.
+/// How long publishing the last state may take. It may have to wait for the whole gap after the previous state. If it is cut
+/// short, the connection ends without a DISCONNECT and the broker also publishes the will.
 const LAST_WORD: Duration = STATE_GAP.saturating_add(Duration::from_secs(2));
 
-/// A link that says that the recorder is there, begun in a thread of its own. The thread ends with the link, if it could be begun.
+/// The link that reports the recorder as online. A thread of its own starts it and returns it, or `None` if it could not be
+/// started.
 #[derive(Debug)]
 pub struct Presence(JoinHandle<Option<Link>>);
 
@@ -46,16 +47,20 @@ impl Listener for Log {
 }
 
 impl Presence {
-    /// Begins to be there, if there is a broker of `[mqtt]`, once the one `before` has gone: a broker keeps only the newest of two
-    /// clients of one name, and would publish the will of the other. Nothing happens to `before` if the settings are wrong. Call it inside a runtime.
+    /// Ends `before` and then starts a new link, if `[mqtt]` is configured, in a thread of its own. Must be called inside a tokio
+    /// runtime.
+    ///
+    /// The order matters: a broker keeps only the newest of two clients with the same id, and would publish the will of the older
+    /// one.
     ///
     /// # Errors
-    /// What is wrong with the settings.
+    /// The settings are wrong, and `before` is unchanged; or no thread can be started.
     pub fn replace(before: &mut Option<Self>, config: &Config, host: &str) -> Result<(), String> {
         let link = match (&config.broker, config.presence_prefix(host)) {
             (Some(Broker::Mqtt(mqtt)), Some(prefix)) => Some(mqtt.link(prefix, None)),
             _ => None,
         };
+        // Check before `before` ends, so that wrong settings leave it running.
         if let Some(link) = &link {
             gcstreamer_mqtt::check(link, true).map_err(|error| format!("[mqtt] {error}"))?;
         }
@@ -77,7 +82,8 @@ impl Presence {
         Ok(())
     }
 
-    /// Says that it goes. Blocks for three seconds at most, or as long as one before it takes to go; not inside a runtime.
+    /// Publishes that the recorder goes offline, and closes the link. Blocks for at most three seconds, and longer if the link
+    /// before it is still closing. Must not be called inside a tokio runtime.
     pub fn end(self) {
         if let Ok(Some(link)) = self.0.join() {
             link.close(state("disconnected"), Instant::now() + LAST_WORD);

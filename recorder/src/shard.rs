@@ -1,9 +1,9 @@
-//! Which cameras of the file are this process's, where several share it (`[shard] pods`).
+//! Decides which cameras of the file this process records if several share it (`[shard] pods`).
 //!
-//! PURE. Rendezvous hashing: each camera goes to the pod whose hash with its id is the largest, so from 5 to 6 pods a sixth of the
-//! cameras move, and from pod to pod none. The hash is part of the deployment: another one would move every camera at an update.
+//! PURE. Rendezvous hashing: each camera goes to the pod whose hash with its id is the largest. From 5 to 6 pods, a sixth of the
+//! cameras move to the new pod, and none between the others. Never change the hash: an update would move most cameras.
 
-/// Returns the number at the end of a host name: that of a pod of a StatefulSet.
+/// Returns the number at the end of a host name, as pods of a StatefulSet have it. `None`: there is none.
 pub fn ordinal(host: &str) -> Option<u32> {
     let digits = host.len() - host.trim_end_matches(|c: char| c.is_ascii_digit()).len();
     host.get(host.len() - digits..)?.parse().ok()
@@ -14,7 +14,8 @@ pub fn pod_of(id: &str, pods: u32) -> u32 {
     (0..pods).max_by_key(|pod| (weight(id, *pod), *pod)).unwrap_or(0)
 }
 
-/// FNV-1a over the id and the pod's number, then the finalizer of SplitMix64: FNV alone mixes its last bytes badly.
+/// Returns the hash of a camera and a pod: FNV-1a over the id and the pod's number, then the finalizer of SplitMix64, because FNV
+/// alone mixes its last bytes badly.
 pub(crate) fn weight(id: &str, pod: u32) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for byte in id.bytes().chain(pod.to_be_bytes()) {

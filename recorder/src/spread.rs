@@ -1,4 +1,5 @@
-//! When each camera of a start begins, and its second chunk: neither a switch, a disk nor a bucket has to take all of them in one moment.
+//! Spreads the starts of cameras and of their second chunks, so that a network switch, a disk and a bucket do not get the load of
+//! all cameras in the same moment.
 //!
 //! PURE. `tests/fleet_start.rs` simulates whole fleets with it.
 
@@ -6,24 +7,25 @@ use std::time::Duration;
 
 use crate::shard;
 
-/// From one camera of a process to the next.
+/// The time between the starts of two cameras of a process.
 const STEP: Duration = Duration::from_millis(100);
-/// From the first camera of a process to its last, at most.
+/// The most time between the starts of the first and the last camera of a process.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Returns how long after the start camera `index` of `count` begins.
+/// Returns the delay after which camera `index` of `count` starts.
 pub fn delay(index: usize, count: usize) -> Duration {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let step = STEP.min(LONGEST / number(count).max(1));
     step * number(index)
 }
 
-/// Returns how long after its first picture a camera of a fleet begins its second chunk, between nothing and a whole chunk.
+/// Returns how long after its first picture a camera of a fleet begins its second chunk: from 0 to the length `chunk`.
 ///
-/// Chunks that began together would end together for ever, and be uploaded in the same second: pods that start at once begin at most a
-/// few seconds apart. Nothing is lost by a first chunk that is shorter; a later start would lose pictures.
+/// Pods that start at the same time start their cameras only a few seconds apart. Chunks that begin together would always end
+/// together and be uploaded in the same second. A shorter first chunk loses nothing, while a delayed start would lose pictures.
 pub fn first_cut(id: &str, chunk: Duration) -> Duration {
-    // No pod has this number, so that the cameras of a pod are not alike in it.
+    // A pod records the cameras with a large weight for its number, so that weight is not evenly spread among them: use a number
+    // that no pod has.
     let share = shard::weight(id, u32::MAX) >> 48;
     chunk * u32::try_from(share).unwrap_or(0) / (1 << 16)
 }

@@ -1,4 +1,4 @@
-//! `/status`: the reports of all cameras as JSON, and the table for a terminal.
+//! Writes the reports of all cameras as JSON for `/status`, and as a table for a terminal.
 //!
 //! Reads no clock: times are arguments.
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::camera::report::Report;
 use crate::camera::state::State;
 
-/// A camera in `/status`; every key is always there, `null` is unknown.
+/// A camera in `/status`. Every key is always present; `null` means unknown.
 #[derive(Clone, Debug, Serialize)]
 struct Row<'r> {
     id: &'r str,
@@ -30,7 +30,7 @@ struct Row<'r> {
     reconnects: u64,
 }
 
-/// Returns RFC 3339 in UTC with milliseconds.
+/// Returns a time in RFC 3339, in UTC with milliseconds.
 fn utc(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     rfc3339_ms(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
@@ -60,11 +60,12 @@ pub fn json(reports: &[Report]) -> String {
             reconnects: report.reconnects.values().sum(),
         })
     };
+    // `to_value` is infallible in practice: every field serializes.
     let rows: Vec<serde_json::Value> = reports.iter().filter_map(|report| row(report).ok()).collect();
     serde_json::Value::Array(rows).to_string()
 }
 
-/// Returns how long ago something was, in a unit that reads well.
+/// Returns how long ago a time was, in seconds, minutes or hours.
 fn ago(time: Option<SystemTime>, now: SystemTime) -> String {
     let Some(age) = time.map(|time| now.duration_since(time).unwrap_or_default()) else {
         return "never".to_owned();
@@ -85,7 +86,7 @@ fn bytes(count: u64) -> String {
     }
 }
 
-/// Returns the table for people: one line a camera.
+/// Returns the table for people: one line per camera.
 pub fn table(reports: &[Report], now: SystemTime) -> String {
     let mut rows = vec![["CAMERA", "STATE", "SINCE", "PICTURE", "KEY", "STORED", "BACKLOG", ""].map(str::to_owned)];
     for report in reports {

@@ -21,12 +21,12 @@ use common::gcs_server::GcsServer;
 use common::{Recorder, assert_each_plays, chunks, sessions};
 
 const CAMERAS: usize = 16;
-/// This one has another password than the recorder.
+/// The camera whose password differs from the recorder's.
 const LOCKED: usize = 7;
 const STALL: Duration = Duration::from_secs(10);
-/// From the last picture to the report: `stall-timeout`, and what a busy machine takes.
+/// The longest time from the last picture to the report: `stall-timeout`, and a margin for a busy machine.
 const REPORTED_WITHIN: Duration = Duration::from_secs(12);
-/// A camera that has sent for this long is being recorded: the longest pause, the answer, the jitter buffer, a GOP.
+/// A camera that has sent for this long must be recorded: the longest pause, the answer, the jitter buffer and a GOP.
 const RECORDED_WITHIN: Duration = Duration::from_secs(10);
 
 /// A number from a seed (SplitMix64).
@@ -99,7 +99,7 @@ fn script(seed: u64) -> Vec<Act> {
     acts
 }
 
-/// What is wrong with a camera's state at this moment.
+/// Returns what is wrong with a camera's state at this moment.
 fn complaint(state: &str, camera: &Camera) -> Option<String> {
     let (since, last) = *camera.seen.sending.lock().unwrap();
     let since = since.map(|at| at.elapsed());
@@ -155,7 +155,7 @@ fn chaos_loses_no_picture_hides_no_absence_and_invents_none() {
     cameras
         .iter()
         .for_each(|camera| camera.seen.stop.store(true, Ordering::SeqCst));
-    // What is on its way passes the jitter buffer.
+    // Wait until packets in flight have passed the jitter buffer.
     std::thread::sleep(Duration::from_secs(1));
     let (ended, log) = recorder.stop();
     assert!(ended.success(), "{log}");
@@ -210,7 +210,7 @@ fn a_recorder_that_is_killed_with_all_cameras_running_loses_no_more_than_was_on_
             .collect();
         assert_each_plays(&first).0
     };
-    // On its way are half a second of jitter buffer, half a second of a fragment, and what a busy machine holds up.
+    // In flight: 0.5 s in the jitter buffer, 0.5 s in a fragment, and a margin for a busy machine.
     let on_its_way = 2 * u64::from(media::RATE);
     for (i, before) in before.iter().enumerate() {
         recorder.wait(&format!("cam{i}: what the spool held"), || {

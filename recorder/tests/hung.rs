@@ -1,4 +1,4 @@
-//! What does not answer for a while: the spool's disk (`tests/peers/hang.c`), and the recorder itself.
+//! Tests with parts that do not answer for a while: the spool's disk (`tests/peers/hang.c`), and the recorder itself.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "zoo/camera.rs"]
@@ -124,7 +124,7 @@ fn outlives_its_connection(spool: &str) {
     recorder.wait_for("cam", "recording");
     recorder.wait("another connection", || recorder.camera("cam")["reconnects"] == 1);
     recorder.wait_for("cam", "recording");
-    // Longer than what is on disk is uploaded by the recording that has ended.
+    // Longer than an ended recording goes on uploading chunks that are on disk.
     std::thread::sleep(Duration::from_secs(8));
     let waiting = recorder.camera("cam")["backlog_bytes"].as_u64().unwrap();
     assert!(waiting > 100_000, "{waiting}\n{}", recorder.log());
@@ -197,7 +197,7 @@ fn a_spool_that_takes_no_session_stops_no_camera_and_is_used_as_soon_as_it_does(
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let device = folder.path().join("spool/cam");
     std::fs::create_dir(folder.path().join("spool")).unwrap();
-    // A file is in the way of the camera's folder.
+    // A file has the name of the camera's folder.
     std::fs::write(&device, "").unwrap();
     let configuration = format!(
         "spool-dir = \"spool\"\nmax-spool-bytes = 1000000000\n[[camera]]\nid = \"cam\"\nurl = \"{}\"\nmax-size-time = \"1s\"\n",
@@ -257,7 +257,7 @@ fn password_files_that_do_not_answer_stop_nobody_else_and_not_the_end() {
             ..Act::default()
         }])
     };
-    // As many are refused as the recorder has threads for its tasks; others need their password for each connection.
+    // As many refused cameras as the recorder has worker threads. The others need their password for each connection.
     let cameras = [
         ("first", locked()),
         ("second", locked()),
@@ -283,7 +283,7 @@ fn password_files_that_do_not_answer_stop_nobody_else_and_not_the_end() {
     for id in ["third", "fourth", "well"] {
         recorder.wait_for(id, "recording");
     }
-    // A FIFO that nobody writes into answers as a mount that is away: not at all.
+    // Reading a FIFO without a writer blocks, like a mount that is unreachable.
     for file in &files {
         std::fs::remove_file(file).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(file).status().unwrap().success());
@@ -297,13 +297,13 @@ fn password_files_that_do_not_answer_stop_nobody_else_and_not_the_end() {
     };
     recorder.wait("told", || is_told("third") && is_told("fourth"));
     assert_eq!(recorder.state("well"), "recording", "{}", recorder.log());
-    // The mount is back: it is not waited for until the next attempt is due.
+    // The mount is back: the camera is tried at once, not when its next attempt is due.
     let hung = files[2].with_extension("fifo");
     std::fs::rename(&files[2], &hung).unwrap();
     std::fs::write(&files[2], "secret").unwrap();
     std::fs::write(&hung, "secret").unwrap();
     recorder.wait_for("third", "recording");
-    // They were replaced, and the old ones never answer: a reload is enough.
+    // The files were replaced, and the old ones never answer: a reload makes the recorder read the new ones.
     for file in [&files[0], &files[1], &files[3]] {
         std::fs::remove_file(file).unwrap();
         std::fs::write(file, "secret").unwrap();

@@ -1,4 +1,5 @@
-//! What brokers learn of the cameras and of the recorder: a real mosquitto, and a bridge as strict as IoT Core.
+//! Tests of the reports to brokers, of cameras and of the recorder: with a real mosquitto, and with a bridge as strict as IoT
+//! Core.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "zoo/camera.rs"]

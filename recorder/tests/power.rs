@@ -36,7 +36,7 @@ fn identity(path: &Path) -> String {
     format!("{}-{}-{}", metadata.ino(), born.as_secs(), born.subsec_nanos())
 }
 
-/// Makes a folder as it is after the power cut: with the names that were synced, and of each file the bytes that were. Files it has.
+/// Creates a folder as it is after the power cut, with only the names and bytes that were synced. Returns its number of files.
 fn after_power_cut(disk: &Path, identity: &str, into: &Path) -> usize {
     std::fs::DirBuilder::new().mode(0o700).create(into).unwrap();
     let mut files = 0;
@@ -53,7 +53,8 @@ fn after_power_cut(disk: &Path, identity: &str, into: &Path) -> usize {
     files
 }
 
-/// Runs it until the power fails. How many pictures each camera had sent then, and a folder with what the disk still has.
+/// Runs a recorder until the power fails. Returns how many pictures each camera had sent by then, and a folder with the remaining
+/// contents of the disk.
 fn run_until_power_cut(server: &GcsServer, cameras: &[Camera], configuration: &str) -> (Vec<u64>, tempfile::TempDir) {
     let folder = || tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (own, disk, after) = (folder(), folder(), folder());
@@ -67,7 +68,7 @@ fn run_until_power_cut(server: &GcsServer, cameras: &[Camera], configuration: &s
     let recorder = Recorder::start_with(own, server, configuration, &variables);
     let sent = |camera: &Camera| camera.seen.pictures.load(Ordering::SeqCst);
     recorder.wait("pictures and an outage", || cameras.iter().all(|camera| sent(camera) > 90));
-    // Chunks that were closed and wait are on the disk then, besides those that are open.
+    // Then the disk has closed chunks that wait for upload, besides the open ones.
     for _ in 0..12 {
         server.push_fault(Fault::status(503));
     }
@@ -104,7 +105,7 @@ fn a_power_cut_with_all_cameras_running_costs_no_more_than_the_last_second_befor
         .collect();
 
     let recorder = Recorder::start_in(after, &server, &configuration);
-    // What kill -9 costs (chaos.rs), and what was written since the last sync (`spool-sync-interval`, a second).
+    // Lost are the pictures that kill -9 costs (chaos.rs), and those since the last sync (`spool-sync-interval`, 1 s).
     let on_its_way = 3 * u64::from(media::RATE);
     for (i, before) in before.iter().enumerate() {
         let first_session = || -> Vec<Chunk> {

@@ -1,4 +1,5 @@
-//! What is promised of a recorder beside the pictures: what it logs of a camera's settings, what systemd hears, what an upload may not hold up.
+//! Tests of promises that do not concern pictures: advice on a camera's settings in the log, notifications to systemd, and
+//! uploads that hang without delaying anything else.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "zoo/camera.rs"]
@@ -123,7 +124,7 @@ fn sound_that_is_announced_and_never_comes_delays_a_recording_by_three_seconds_a
     recorder.wait("pictures", || camera.seen.pictures.load(Ordering::SeqCst) > 0);
     let began = Instant::now();
     recorder.wait_for("cam", "recording");
-    // Two looks and the building of the pipeline come on top.
+    // Plus two readings of the counters and the building of the pipeline.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 

@@ -68,7 +68,7 @@ fn check_lists_every_fault_at_its_place_and_a_bad_file_starts_nothing() {
     .unwrap();
     let (code, said) = run(&["healthcheck", path], &[]);
     assert_eq!((code, said.contains("no answer")), (1, true), "{said}");
-    // A key that is being written keeps no update from being applied: `run` waits for it.
+    // An incomplete key file must not prevent an update: `run` starts without it and tries again.
     std::fs::write(folder.path().join("later.json"), "{").unwrap();
     let keyless = folder.path().join("keyless.toml");
     let text = std::fs::read_to_string(&file)
@@ -96,7 +96,7 @@ fn a_camera_that_is_switched_off_raises_no_alert_any_more() {
     let status = recorder.wait_for("a", "stopped");
     assert_eq!(status["reason"], "enabled = false");
     assert!(metrics().contains("gcstreamer_camera_up{camera=\"a\"} 0"), "{}", metrics());
-    // What CameraNotRecorded and CameraGaps look at.
+    // The metrics of the alerts CameraNotRecorded and CameraGaps.
     for name in ["gcstreamer_camera_reconnects_total{", "gcstreamer_camera_gap_seconds_total{"] {
         assert!(!metrics().contains(name), "{name}: {}", metrics());
     }
@@ -127,7 +127,7 @@ fn the_health_of_a_recorder_is_not_that_of_the_file_that_somebody_edits() {
         let (code, said) = ask(file.to_str(), &[]);
         assert_eq!(code, 0, "{fault}: {said}");
     }
-    // Started with another name of the file than the check knows, as in an image: `LISTEN` counts, and also in a file that does not say.
+    // `healthcheck` without the recorder's file, as in an image: `LISTEN` applies, as it does if the file has no `listen`.
     let missing = folder.path().join("missing.toml");
     let (code, said) = ask(missing.to_str(), &[("LISTEN", &address)]);
     assert_eq!(code, 0, "{said}");
@@ -285,7 +285,7 @@ fn a_camera_that_comes_and_goes_changes_the_request_limit_and_costs_the_others_n
     recorder.wait_for("kept", "recording");
     recorder.reload(&server, &three);
     recorder.wait_for("other", "recording");
-    // A limit that is typed in is taken over by what runs, too.
+    // A limit that is set explicitly is applied to running sinks, too.
     recorder.reload(&server, &format!("max-requests-per-second = 0.25\n{three}"));
     // A chunk of a second has 12 kB.
     let waiting = || recorder.camera("kept")["backlog_bytes"].as_u64().unwrap_or(0);
@@ -450,7 +450,7 @@ fn a_reload_restarts_no_camera_whose_new_password_is_in_use_already_and_sends_no
     let (recorder, password) = with_password(&server, &camera, "wrong-SECRET\n");
     let entry_of = |camera: &Camera| entry("cam", camera, "username = \"rec\"\npassword-file = \"pw\"");
     recorder.wait_for("cam", "refused");
-    // As people do it: the file, then the reload. This one is wrong, too.
+    // Write the file, then reload, as users do. This password is wrong, too.
     std::fs::write(&password, "other-SECRET\n").unwrap();
     recorder.wait("the second attempt", || camera.seen.connections.load(Ordering::SeqCst) == 2);
     recorder.reload(&server, &entry_of(&camera));
@@ -464,7 +464,7 @@ fn a_reload_restarts_no_camera_whose_new_password_is_in_use_already_and_sends_no
     recorder.wait_for("added", "recording");
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(camera.seen.connections.load(Ordering::SeqCst), 3, "{}", recorder.log());
-    // A password that is another than that of its session: the reload is there to try it.
+    // A password other than that of the present session: the reload must try it.
     std::fs::write(&password, "rotated-SECRET\n").unwrap();
     recorder.reload(&server, &[entry_of(&camera), entry("added", &added, "")].concat());
     recorder.wait("the fourth", || camera.seen.connections.load(Ordering::SeqCst) == 4);
@@ -510,14 +510,14 @@ fn another_listen_counts_from_the_reload_on_and_one_that_is_taken_leaves_all_as_
     assert!(common::get(before, "/healthz").is_none());
     let asked = common::program().arg("healthcheck").arg(&file).status().unwrap();
     assert!(asked.success());
-    // All addresses of the same port: its own is in the way.
+    // All addresses with the same port: the recorder's own socket prevents binding.
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("listen = \"127.0.0.1", "listen = \"0.0.0.0")).unwrap();
     recorder.signal(rustix::process::Signal::HUP);
     let reloads = || recorder.log().matches("was read again").count();
     recorder.wait("another reload", || reloads() == 2);
     assert!(recorder.get("/healthz").is_some());
-    // Somebody else's.
+    // A port of another program.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = format!("listen = \"127.0.0.1:{}\"", taken.local_addr().unwrap().port());
     let text = text.replace(&format!("listen = \"127.0.0.1:{}\"", recorder.port), &port);

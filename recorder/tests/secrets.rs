@@ -1,4 +1,5 @@
-//! Nothing that the recorder says holds a password or what stands in the path of an address: after a login that was accepted, and one that was not.
+//! Tests that no output of the recorder contains a password or the path of an address, after an accepted and after a refused
+//! login.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "zoo/camera.rs"]
@@ -61,7 +62,7 @@ fn no_output_holds_a_secret_after_a_login_that_was_accepted_and_one_that_was_ref
     for path in ["/status", "/metrics", "/healthz", "/readyz"] {
         outputs.push((path, recorder.get(path).unwrap().1));
     }
-    // A configuration that is refused at a reload is complained of.
+    // A reload with faults in the configuration logs them.
     recorder.reload(
         &server,
         &configuration

@@ -1,4 +1,4 @@
-//! A fleet that shares its cameras out: real processes, each with the host name of its pod, on real cameras.
+//! Tests of a fleet that shares its cameras: real processes, each with the host name of its pod.
 //!
 //! The order of a change of their number is that of `deploy/kubernetes/resize`.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
@@ -56,7 +56,7 @@ fn shares(pods: &[Recorder]) -> BTreeMap<String, Vec<usize>> {
     shares
 }
 
-/// Every camera is recorded by exactly one of them.
+/// Asserts that every camera is recorded by exactly one of the processes.
 fn is_shared_out(pods: &[Recorder]) -> bool {
     let shares = shares(pods);
     shares.len() == CAMERAS && shares.values().all(|of| of.len() == 1)
@@ -85,7 +85,7 @@ fn five_pods_record_each_camera_once_and_a_sixth_comes_and_goes_without_a_camera
     assert_eq!(connections(), [1; CAMERAS], "none is connected to twice");
     let before = shares(&pods);
 
-    // Growing: the new pod begins, then the others give up what is its own.
+    // Growing: the new pod starts, then the others stop recording its cameras.
     pods.push(pod(&server, 5, &six));
     let moved: Vec<String> = (0..CAMERAS)
         .map(|n| format!("cam{n}"))
@@ -126,7 +126,8 @@ fn five_pods_record_each_camera_once_and_a_sixth_comes_and_goes_without_a_camera
         let stored = chunks(&server, &id);
         assert_eq!(sessions(&stored).len(), if moved.contains(&id) { 3 } else { 1 }, "{id}");
         assert_each_plays(&stored);
-        // All began at once; each camera has a time of its own for the first cut, so that not all are uploaded in the same second for ever.
+        // All started at the same time, but each camera makes its first cut at a moment of its own, so that the chunks are not
+        // all uploaded in the same second.
         let first: u64 = sessions(&stored)[0].get("duration-ms").parse().unwrap();
         let due = gcstreamer_recorder::spread::first_cut(&id, Duration::from_secs(2));
         if due < Duration::from_millis(600) {

@@ -134,7 +134,7 @@ fn answer(mut stream: TcpStream, folder: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Reads for this long what nobody gets.
+/// Reads and discards data for this long.
 fn discard(pipe: &mut impl Read, time: Duration) -> std::io::Result<()> {
     let until = Instant::now() + time;
     let mut packet = [0; 188];
@@ -300,7 +300,7 @@ fn hls_is_recorded() {
     let address = http(folder.path().to_path_buf());
     let url = format!("url = \"http://{address}/live.m3u8\"");
     assert_recorded("hls", &url);
-    // With a password, which each segment asks for; user `a`, password `b:p@s#` (RFC 7617).
+    // With a password that every segment requires; user `a`, password `b:p@s#` (RFC 7617).
     std::fs::write(folder.path().join("password"), "b:p@s#\n").unwrap();
     std::fs::write(folder.path().join("login"), "Basic YTpiOnBAcyM=").unwrap();
     let password = folder.path().join("password");
@@ -325,7 +325,7 @@ fn rtmp_is_recorded_with_its_sound_and_without() {
         ("with-sound", "-f lavfi -i sine=sample_rate=16000 -c:a aac -shortest"),
         ("silent", ""),
     ] {
-        // The sound is a second input, which has to stand before what is said of the output.
+        // The sound is a second input: its arguments must come before those of the output.
         let (input, of_output) = sound
             .split_once(" -c:a")
             .map_or((sound, String::new()), |(input, more)| (input, format!("-c:a{more}")));
@@ -521,11 +521,11 @@ fn a_camera_with_another_certificate_gets_no_password_and_the_reason_names_the_k
     assert!(ended.success(), "{log}");
 }
 
-/// Methods that were asked for, and whether with credentials.
+/// The method of each request, and whether it contained credentials.
 type Asked = std::sync::Mutex<Vec<(String, bool)>>;
 
-/// A camera that answers each DESCRIBE with these lines, on its own loopback host. Returns its port, and what it is asked: the method, and
-/// how many requests of it held credentials.
+/// Starts a camera that answers each DESCRIBE with these lines, on its own loopback host. Returns its port and the requests that
+/// it receives.
 fn answering(host: &'static str, answer: impl Fn(u16) -> String + Send + 'static) -> (u16, Arc<Asked>) {
     let listener = TcpListener::bind((host, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();

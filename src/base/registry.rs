@@ -27,7 +27,7 @@ impl<K: Ord, V> Registry<K, V> {
         if let Some(known) = all.get(&key).and_then(Weak::upgrade) {
             return known;
         }
-        // Under the lock: two that ask at once must not make one each.
+        // Create it under the lock: two callers at once must not create one each.
         let made = make();
         all.insert(key, Arc::downgrade(&made));
         made

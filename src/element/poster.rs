@@ -54,6 +54,7 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> 
     /// Attaches a further source of posts. Whoever fills it must call [`MessagePoster::wake`].
     pub(crate) fn attach(&self, more: Option<More<P>>) {
         let before = std::mem::replace(&mut self.lock().more, more);
+        // Dropped after the statement above has released the lock: the closure may own the last reference to the upload queue.
         drop(before);
     }
 

@@ -35,7 +35,8 @@ pub fn separate_pipelines() {
 }
 
 /// A stop that begins this long after the end of another is a new one. The elements of one pipeline follow each other within
-/// milliseconds. An application that stops its pipelines one by one must not find the time used up for the later ones.
+/// milliseconds. An application that stops its pipelines one by one, 0.7 s apart, had the later ones find the time used up and
+/// lose their open chunk.
 const APART: Duration = Duration::from_millis(250);
 
 /// Maximum duration of one stop: an application that stops pipelines one by one all day must not extend a single stop.
@@ -44,10 +45,11 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Time after the deadline during which data may still be written to disk.
 const DISK: Duration = Duration::from_millis(800);
 
-/// Time after the deadline when everything that does not wait for a disk is over, for any number of elements.
+/// Time after the deadline when everything that does not wait for a disk is over, for any number of elements. Without this limit
+/// ten elements took 4.5 s.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Time after the deadline when everything is over, for any number of elements.
+/// Time after the deadline when everything is over, for any number of elements. Without this limit forty sinks took four seconds.
 const LATEST: Duration = Duration::from_millis(950);
 
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +86,7 @@ impl Stop {
     pub(crate) fn begin(scope: Scope) -> Self {
         let now = Instant::now();
         let mut stopping = lock(&STOPPING);
+        // Forget stops that are over: a scope is the address of a pipeline, and an application may create any number of them.
         stopping.retain(|_, s| s.waiting > 0 || now.duration_since(s.ended) < APART);
         let current = join(stopping.get(&scope).copied(), now);
         stopping.insert(scope, current);

@@ -133,7 +133,7 @@ impl Group {
     /// Returns bytes per second, requests per second, and the version: how often they have changed.
     pub fn limits(&self) -> (u64, f64, u64) {
         let state = self.lock();
-        // It was made from a u64 and is not negative.
+        // The rate was converted from a u64 and is not negative.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let bytes = state.bytes.rate() as u64;
         (bytes, state.requests.rate(), state.version)
@@ -157,7 +157,7 @@ impl Group {
         let mut at = began;
         loop {
             let (leaves, version) = self.take(limit, amount, at);
-            // A guard, and no code behind the wait: of an attempt that is aborted only the drops run.
+            // A guard, because an aborted attempt runs only its drops, no code after the wait.
             let mut charge = Charge {
                 group: self,
                 limit,

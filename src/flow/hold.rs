@@ -42,7 +42,7 @@ impl Hold {
     /// Returns when a sink may make requests again; `drain` is set if the sink drains.
     pub fn ends(self, drain: Option<Drain>) -> u64 {
         let Some(drain) = drain else { return self.until };
-        // What was waited before the drain is no part of the time that it has.
+        // A wait before the drain does not use up the drain's time.
         let from = self.since.max(drain.began);
         match drain.until.checked_sub(from) {
             Some(left) if left > 0 => self.until.min(from.saturating_add(left / 2)),

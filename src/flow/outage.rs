@@ -37,7 +37,7 @@ impl Outage {
     /// does, so the outage goes on.
     pub fn leaves(&mut self, member: u64, has_successor: bool) {
         if has_successor {
-            // `ends` would forget the outage, and each fragment of a splitmuxsink would report it anew.
+            // `ends` would end the outage, and each fragment of a splitmuxsink would report it again.
             self.failing.remove(&member);
         } else {
             self.ends(member);
@@ -47,7 +47,7 @@ impl Outage {
     /// Records that a member has stored a chunk. If the outage has no failing members left, ends it and returns its length in ns:
     /// this member must report the end.
     pub fn works(&mut self, now: u64) -> Option<u64> {
-        // While others fail the outage goes on, whatever this member stores.
+        // While others fail, the outage continues even if this member stores chunks.
         let is_left = self.failing.is_empty();
         is_left
             .then(|| self.reported_at.take())?

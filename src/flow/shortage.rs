@@ -5,9 +5,9 @@
 //! allows, and no upload failed. What a sink received while it failed does not count: the cause was the link or the server, and
 //! its backlog is no growth when it recovers.
 //!
-//! Chunks begin in steps, often those of all sinks at once. A sink counts over at least two lengths of its chunks, so that each half
-//! of that time has every phase of a chunk in it: sinks with chunks of up to 30 s over a minute, those with longer ones, together with
-//! the others, over two minutes, four, and so on.
+//! Chunks begin in steps, often those of all sinks at once. So each sink is measured over at least two lengths of its chunks:
+//! then each half of that time contains every phase of a chunk. Sinks with chunks of up to 30 s are measured over a minute; sinks
+//! with longer ones, together with the others, over two minutes, four, and so on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -80,7 +80,7 @@ impl ChunkLength {
             self.length = length;
             self.began_at = Some(now);
         } else if after.received > before.received {
-            // A sink that receives nothing has no longer chunks for that.
+            // A pause of the input does not make the chunks longer.
             self.length = self.length.max(open_for);
         }
     }
@@ -102,7 +102,8 @@ struct Sink {
     chunks: ChunkLength,
     /// Totals at the last samples of the group, the oldest first.
     history: VecDeque<Figures>,
-    /// Its history begins at a recovery: what came before is no growth. Else it begins with the sink, at 0.
+    /// Whether its history begins at a recovery, so that earlier totals do not count as growth. Otherwise it begins with the
+    /// sink, at 0.
     has_failed: bool,
     has_left: bool,
 }
@@ -130,10 +131,10 @@ impl Sink {
     }
 }
 
-/// Detects shortages of one group, see the module.
+/// Detects shortages of one group by the rules of the module.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// Sinks that have left stay for the longest window: their chunks count.
+    /// Sinks that have left stay for the longest window, because their chunks still count.
     sinks: BTreeMap<u64, Sink>,
     samples: VecDeque<Sample>,
     next: Sample,
@@ -175,7 +176,7 @@ impl Watch {
         self.classify(look.limits, now)
     }
 
-    /// Notes that a sink reports no more; its totals still count.
+    /// Notes that a sink has left; its totals still count.
     pub fn leaves(&mut self, sink: u64) {
         if let Some(sink) = self.sinks.get_mut(&sink) {
             sink.has_left = true;
@@ -188,7 +189,7 @@ impl Watch {
         self.next = Sample::default();
         for sink in self.sinks.values_mut() {
             sink.history.clear();
-            // As after a failure: what came before the change is no growth.
+            // As after a failure: growth before the change does not count.
             sink.has_failed = true;
         }
         self.short = None;
@@ -207,13 +208,13 @@ impl Watch {
         let kept = self.windows().last().map_or(SHORTEST, |&window| window) + 1;
         let surplus = self.samples.len().saturating_sub(kept);
         self.samples.drain(..surplus);
-        // A sink that fails has no history: it begins with the recovery.
+        // A failing sink has no history: its history begins with the recovery.
         for sink in self.sinks.values_mut().filter(|sink| !sink.now.is_failing) {
             sink.history.push_back(sink.now);
             let surplus = sink.history.len().saturating_sub(kept);
             sink.history.drain(..surplus);
         }
-        // Constant for the whole window.
+        // A sink that has left is forgotten once its totals are constant over the whole window.
         let is_constant = |sink: &Sink| sink.now.is_failing || sink.ago(kept - 1) == sink.now;
         self.sinks.retain(|_, sink| !(sink.has_left && is_constant(sink)));
     }
@@ -242,7 +243,7 @@ impl Watch {
         let found = self.find(limits);
         self.short = found.map(|f| f.limit);
         if found.is_none() {
-            // A limit that is just too low is short now and then: that is one shortage.
+            // A limit that is just too low causes shortages now and then: report them as one.
             if self.told_at.is_some_and(|at| now.saturating_sub(at) >= NEWS) {
                 self.told_at = None;
             }
@@ -264,7 +265,7 @@ impl Watch {
             .len()
             .checked_sub(window)
             .map(|from| self.samples.range(from..))?;
-        // The sample in front of the window: what was made within it is a difference.
+        // The sample before the window: the requests made within the window are a difference.
         let before = self
             .samples
             .len()
@@ -280,7 +281,7 @@ impl Watch {
         }
         let totals = self.totals(window);
         let backlog = |f: &Figures| f.created.saturating_sub(f.stored);
-        // The lowest of each half: a single sample varies with each chunk.
+        // Compare the minima of both halves: single samples vary with each chunk.
         let low = totals.iter().take(window / 2).map(backlog).min()?;
         let high = totals.iter().rev().take(window / 2).map(backlog).min()?;
         if high <= low {
@@ -290,7 +291,7 @@ impl Watch {
         let made = self.samples.back()?.requests.saturating_sub(before.requests);
         if is_busy(1) {
             let stored = last.stored.saturating_sub(first.stored);
-            // Repeated attempts and looks are requests too: a chunk may cost more than one.
+            // Retries and looks are requests too, so a chunk may cost more than one.
             let each = (made as f64 / stored.max(1) as f64).max(1.0);
             let needed = per_second(&totals, |f| f.created) * each;
             return (needed > requests).then_some(Shortage {
@@ -306,8 +307,9 @@ impl Watch {
     }
 }
 
-/// Returns by how much a total grows in a second, from its values one [`STEP`] apart: the lower of the growth from the first to the last
-/// and that between the means of both halves. Where a total grows in steps, one of them may count a step too many.
+/// Returns by how much a total grows in a second, from its values one [`STEP`] apart. Returns the lower of two figures: the
+/// growth from the first to the last value, and the growth between the means of both halves. Either alone may count a step too
+/// many when a total grows in steps.
 fn per_second(totals: &[Figures], total: impl Fn(&Figures) -> u64) -> f64 {
     let seconds = |steps: usize| (STEP / 1_000_000_000) as f64 * steps.max(1) as f64;
     let half = totals.len() / 2;

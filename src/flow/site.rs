@@ -35,12 +35,13 @@ pub struct Held {
 }
 
 impl Site {
-    /// Returns the site of that bucket at that endpoint. It is dropped once it is unused and its hold is over, if nothing was ever stored there.
+    /// Returns the site of that bucket at that endpoint. A site is dropped once it is unused, its hold is over and nothing was
+    /// ever stored there.
     pub fn of(endpoint: &str, bucket: &str) -> Arc<Self> {
         let now = ns(Instant::now());
         let mut sites = SITES.lock().unwrap_or_else(PoisonError::into_inner);
         let sites = sites.get_or_insert_default();
-        // What has stored stays known: by that a camera that reconnects while the bucket refuses is recorded.
+        // A site that has stored stays known: this keeps a camera recording that reconnects while the bucket refuses.
         sites.retain(|_, site| Arc::strong_count(site) > 1 || site.hold().until > now || site.has_stored());
         let key = (endpoint.to_owned(), bucket.to_owned());
         Arc::clone(sites.entry(key).or_default())

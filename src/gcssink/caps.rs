@@ -57,7 +57,8 @@ pub(super) fn classify(caps: &gst::Caps) -> Verdict {
     Verdict::Take(None)
 }
 
-/// Returns the head of the stream as caps carry it, for a sink that was linked after the muxer had sent it. A transport stream needs none.
+/// Returns the stream header from the caps, for a sink that was linked after the muxer had sent it. Empty for a transport stream,
+/// which needs none.
 pub(super) fn header(caps: &gst::CapsRef, container: Option<Container>) -> Vec<gst::Buffer> {
     let needs_head = !matches!(container, None | Some(Container::MpegTs | Container::Raw));
     let structure = caps.structure(0).filter(|_| needs_head);
@@ -66,9 +67,9 @@ pub(super) fn header(caps: &gst::CapsRef, container: Option<Container>) -> Vec<g
     parts.filter_map(|part| part.get::<gst::Buffer>().ok()).collect()
 }
 
-/// Returns whether a stream that begins with these bytes has its head: the signature of FLV, an EBML header, a box before the fragments,
-/// or what `head` begins with, the first buffer of the head in the caps. A buffer of fewer bytes than a signature counts if it begins
-/// one: a head in front of another would play nowhere.
+/// Returns whether a stream that begins with `data` has its header: the signature of FLV, an EBML header, a box that precedes the
+/// fragments, or the beginning of `head`, the first buffer of the header in the caps. Data shorter than a signature counts if it
+/// is the beginning of one, because a stream with two headers does not play.
 pub(super) fn opens(data: &[u8], head: &[u8]) -> bool {
     let is_box = |kind: &[u8]| data.get(4..8) == Some(kind);
     let begins = |signature: &[u8]| !signature.is_empty() && data.iter().zip(signature).all(|(a, b)| a == b);
@@ -125,7 +126,7 @@ mod tests {
                 assert!(opens(&head[..len], head), "{len} bytes of {head:x?}");
             }
         }
-        // The rest of a stream whose head had gone by: a tag, a Cluster, a fragment.
+        // The rest of a stream after its header: a tag, a Cluster, a fragment.
         for rest in [&b"\x09\0\0\x20\0\0"[..], &[0x1f, 0x43, 0xb6, 0x75], b"\0\0\x01\x20moof"] {
             for head in [flv, matroska, mp4, b""] {
                 assert!(!opens(rest, head), "{rest:x?}");

@@ -19,7 +19,7 @@ use crate::upload::health::HealthEvent;
 use crate::upload::report::Report;
 use gcstreamer_schema::units::bytes;
 
-/// Delivers one post. `session` is the running one, if any. `notify_status`: notifies of the property `status` if it has changed.
+/// Delivers one post. `session`: the running one, if any. `notify_status`: notifies the property `status` if it has changed.
 pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post, notify_status: &dyn Fn()) {
     match post {
         Post::Engine(Message::Report(report)) => {
@@ -39,7 +39,7 @@ pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post,
             }
         }
         Post::Engine(message) => {
-            // After a stop without EOS the application may not read the bus any more.
+            // After a stop without EOS, the application may no longer read the bus.
             if let Message::Fault(fault) = &message
                 && session.is_none_or(|s| s.engine.is_stopping())
             {
@@ -134,10 +134,10 @@ fn say_health(
         }
         // Only one sink of a flow group reports an outage.
         HealthEvent::Outage { .. } if flow.is_some_and(|f| !f.begins_outage()) => {}
-        // A refusal is reported by each sink, and so is its end.
+        // Each sink reports a refusal, and also its end.
         HealthEvent::Recovered { refused, .. } if flow.is_some_and(|f| !f.ends_outage()) && !refused => {}
         HealthEvent::Outage { first, reason } => {
-            // It speaks for all sinks of the group.
+            // The one report covers all sinks of the group.
             let pending = flow.map_or(pending, |f| f.waiting_in_group(pending));
             let left = session.map_or_else(String::new, stats::memory_left);
             messages::outage(element, first, &reason, pending, &left);
@@ -147,7 +147,7 @@ fn say_health(
             messages::recovered(element, after, &messages::waiting(pending));
         }
         HealthEvent::Fatal { http_status, reason } => {
-            // Before the stream is refused: else the elements in front would post an ERROR of their own first.
+            // Posted before `refuse`: otherwise the upstream elements post an ERROR of their own first, without the reason.
             messages::fatal(element, http_status, &reason);
             if let Some(session) = session {
                 session.engine.refuse();

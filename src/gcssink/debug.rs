@@ -21,7 +21,7 @@ impl Observer for LogChunks {
         } else {
             gst::DebugLevel::Debug
         };
-        // The level is disabled: skip even the upgrade of the element.
+        // Saves the upgrade of the element if the level is disabled.
         if CAT.threshold() < level {
             return;
         }

@@ -42,10 +42,11 @@ pub struct GcsSink {
     poster: OnceLock<Arc<MessagePoster>>,
     /// The `status` that was notified last.
     notified: Mutex<Option<Status>>,
-    /// The figures at the end of the last session.
+    /// Property `stats` at the end of the last session.
     last_stats: Mutex<Option<gst::Structure>>,
 }
 
+/// Returns a random number: the standard library gives each `RandomState` random keys.
 fn chance() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }
@@ -87,6 +88,7 @@ impl GcsSink {
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout.ns());
         let next = session.end(self.obj().upcast_ref(), timeout);
         *lock(&self.last_stats) = Some(stats::figures(&session));
+        // The session id stays the same until NULL: the next session must not use a sequence number, and so a name, again.
         if let Some((_, sequence)) = lock(&self.id).as_mut() {
             *sequence = next;
         }
@@ -116,10 +118,11 @@ impl GcsSink {
     }
 
     fn drain(&self, session: &Session) -> End {
-        // No data follows before a flush.
+        // After EOS no data follows before a flush, so another sink may claim the device.
         session.release_identity();
         let timeout = Duration::from_nanos(lock(&self.settings).drain_timeout.ns());
-        // splitmuxsink begins the next fragment once this EOS has passed.
+        // splitmuxsink waits for this EOS before it begins the next fragment. Chunks on disk are safe, so the EOS waits for no
+        // upload.
         let until_spooled = session.engine.spool.is_some() && session.in_splitmuxsink;
         let obj = self.obj();
         session.engine.drain(&Preroll(obj.upcast_ref()), timeout, until_spooled)
@@ -129,7 +132,7 @@ impl GcsSink {
         self.session().map_or(Status::Stopped, |s| s.engine.queue.status())
     }
 
-    /// Notifies `status` if it differs from the value notified last: the queue, too, reports the end of a session.
+    /// Notifies `status` if it differs from the value notified last. Both the queue and this element report the end of a session.
     fn notify_status(&self) {
         let is_news = {
             let mut notified = lock(&self.notified);
@@ -141,7 +144,7 @@ impl GcsSink {
         }
     }
 
-    /// Returns the property `stats`: of the running session, or else of the last one.
+    /// Returns the property `stats` of the running session; without one, that of the last session.
     fn stats(&self) -> gst::Structure {
         let running = self.session().map(|session| stats::figures(&session));
         let ended = || lock(&self.last_stats).clone();
@@ -161,7 +164,7 @@ fn handle(session: &Session, structure: Option<&gst::StructureRef>) {
             Ok(command::RECORD_START) => on(|ingest| ingest.record(true)),
             _ => {}
         },
-        // In a splitmuxsink the event's running time is not that of the fragment.
+        // In a splitmuxsink, running time starts again with each fragment, so the event's running time does not apply.
         clock::NAME if !session.in_splitmuxsink => {
             if let (Ok(running), Ok(utc)) = (structure.get::<u64>(clock::RUNNING_TIME), structure.get::<u64>(clock::UTC)) {
                 session.engine.with(|ingest| ingest.chunker.clock.map(running, utc));
@@ -241,7 +244,7 @@ impl ObjectImpl for GcsSink {
             "stats" => self.stats().to_value(),
             "status" => StatusValue::from(self.status()).to_value(),
             "session-id" => lock(&self.id).as_ref().map(|(id, _)| id.clone()).to_value(),
-            // Of the values that users set on members of the group, the one set last applies.
+            // The value of the group: the last one that a user has set on any of its members applies.
             "max-bytes-per-second" if self.session().is_some() => {
                 self.session().map_or(0, |s| s.engine.flow.group().limits().0).to_value()
             }
@@ -279,6 +282,7 @@ impl ElementImpl for GcsSink {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            // ANY, because files, pipes and sockets have no caps: the bytes show the container.
             let caps = gst::Caps::new_any();
             gst::PadTemplate::new("sink", gst::PadDirection::Sink, gst::PadPresence::Always, &caps)
                 .into_iter()
@@ -294,21 +298,25 @@ impl ElementImpl for GcsSink {
                 *lock(&self.id) = Some(new_id());
                 self.obj().notify("session-id");
             }
-            // Not in `start`: the base class would add a second, empty error to ours.
+            // Not in `start`: the base class calls that at NULL to READY already, and would add a second, empty error to ours.
             (gst::StateChange::ReadyToPaused, None) => {
                 if let Err(error) = self.begin_session() {
                     self.post_error_message(error);
                     return Err(gst::StateChangeError);
                 }
             }
-            // The base class may reach PLAYING again without calling us, with the buffer that ends the preroll.
+            // Set at PlayingToPaused as well: when a buffer completes the preroll, the base class may return to PLAYING without
+            // calling this method.
             (gst::StateChange::PausedToPlaying | gst::StateChange::PlayingToPaused, Some(session)) => {
                 session.new_playing.store(true, Ordering::Relaxed);
+                // A stop may have been begun by `others_begin_to_end` and not have happened, because a state change of the
+                // pipeline failed.
                 if transition == gst::StateChange::PausedToPlaying {
                     session.engine.go_on();
                 }
             }
             (gst::StateChange::PausedToReady, Some(session)) => {
+                // Before the parent's change of state, which waits for the streaming thread.
                 session.engine.stop_waiting();
                 siblings::others_begin_to_end(self.obj().upcast_ref());
             }
@@ -349,7 +357,8 @@ impl BaseSinkImpl for GcsSink {
                     session.has_head.store(!head.is_empty(), Ordering::Relaxed);
                     *lock(&session.head) = head;
                 }
-                // Muxers repeat equal caps, or send them with another header; header changes are read from the bytes.
+                // Compared without the header: muxers repeat equal caps, or caps with another header, and neither needs a cut. A
+                // change of the header is found in the bytes.
                 let caps = caps::without_header(caps);
                 let before = lock(&session.caps).replace(caps.clone());
                 let is_other = before.is_some_and(|before| before != caps);
@@ -373,6 +382,7 @@ impl BaseSinkImpl for GcsSink {
             match event.view() {
                 gst::EventView::CustomDownstream(custom) => handle(&session, custom.structure()),
                 gst::EventView::CustomDownstreamSticky(custom) => handle(&session, custom.structure()),
+                // A segment in bytes may go back: mp4mux does so to rewrite its header.
                 gst::EventView::Segment(segment) => {
                     if let Some(segment) = segment.segment().downcast_ref::<gst::format::Bytes>() {
                         let start = segment.start().map_or(0, |bytes| *bytes);
@@ -382,13 +392,15 @@ impl BaseSinkImpl for GcsSink {
                 gst::EventView::FlushStart(_) => session.engine.set_flushing(true),
                 gst::EventView::FlushStop(_) => {
                     session.engine.set_flushing(false);
+                    // EOS has released the device, and data follows again.
                     if let Err(error) = session.claim_identity() {
                         session.engine.fail();
                         self.post_error_message(error);
                         return false;
                     }
                 }
-                // While flushing the event is dropped: the base class would wait for a preroll that never ends.
+                // A flush has ended the drain. The event is dropped, because the base class would wait for a preroll that never
+                // ends.
                 gst::EventView::Eos(_) if self.drain(&session) == End::Flushed => return false,
                 _ => {}
             }
@@ -397,6 +409,7 @@ impl BaseSinkImpl for GcsSink {
     }
 
     fn query(&self, query: &mut gst::QueryRef) -> bool {
+        // Muxers ask whether they can go back and rewrite their header. A stored object cannot be rewritten.
         if let gst::QueryViewMut::Seeking(seeking) = query.view_mut() {
             let format = seeking.format();
             seeking.set(
@@ -409,6 +422,8 @@ impl BaseSinkImpl for GcsSink {
         BaseSinkImplExt::parent_query(self, query)
     }
 
+    // The base class calls this at PLAYING to PAUSED too, not only at a stop. It wakes a blocked `render`, which then waits in
+    // `wait_preroll` and continues with the same buffer: an error instead would end the recording at the first pause.
     fn unlock(&self) -> Result<(), gst::ErrorMessage> {
         if let Some(session) = self.session() {
             session.engine.queue.interrupt(true);
@@ -418,6 +433,7 @@ impl BaseSinkImpl for GcsSink {
 
     fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
         if let Some(session) = self.session() {
+            // A failed session stays interrupted, so that no `render` blocks in it.
             session.engine.queue.interrupt(session.engine.is_failed());
         }
         Ok(())

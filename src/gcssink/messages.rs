@@ -1,5 +1,5 @@
-//! The texts of element messages, warnings and errors: each names the thing, the number, the limit and the next step. The caller
-//! passes all figures; the element is asked only for what GStreamer knows of it.
+//! The texts of element messages, warnings and errors. Each names the object, the number, the limit and the next step. The caller
+//! passes all figures; the element is asked only for what GStreamer knows about it.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(super) enum Post {
 /// Posts a message of the engine, except its reports.
 pub(super) fn post(element: &gst::Element, message: Message) {
     match message {
-        // These need figures of the session.
+        // `compose` handles these, because they need figures of the session.
         Message::Report(_) | Message::Started { .. } => {}
         Message::Warning {
             warning,
@@ -379,7 +379,7 @@ fn post_structure(element: &gst::Element, structure: gst::Structure) {
     let _ = element.post_message(gst::message::Element::builder(structure).src(element).build());
 }
 
-/// Formats what waits.
+/// Formats the number, size and age of the waiting chunks.
 pub(super) fn waiting(pending: Pending) -> String {
     match pending.chunks {
         0 => "nothing waits".to_owned(),

@@ -5,14 +5,14 @@
 //!
 //! - `settings` — the properties
 //! - `validate` — settings checked and converted, or an error with the next step
-//! - `session` — what exists while the element runs: the engine, and its GStreamer side
-//! - `stream` — what the element does with a buffer
+//! - `session` — the engine and its GStreamer side, while the element runs
+//! - `stream` — passes buffers to the engine
 //! - `siblings` — the sinks of a pipeline drain concurrently
 //! - `compose`, `messages`, `stream_messages`, `stats`, `said` — what is posted and with which figures; the texts; the figures;
 //!   what was reported already
 //! - `debug` — the debug category; logs the life of each chunk
 //! - `blocks` — reused memory
-//! - `caps`, `upstream` — questions about caps and about the elements in front
+//! - `caps`, `upstream` — inspect the caps and the upstream elements
 
 use gst::glib;
 use gst::prelude::*;

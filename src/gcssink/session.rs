@@ -1,6 +1,6 @@
-//! What exists from READY→PAUSED to PAUSED→READY: the engine and its GStreamer side.
+//! A session: the engine and its GStreamer side, from READY→PAUSED to PAUSED→READY.
 //!
-//! Locks: none is held while calling the engine or GStreamer, during a wait or during I/O.
+//! No lock is held while calling the engine or GStreamer, during a wait or during I/O.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,7 +33,7 @@ use crate::upload::writers::GcsWriters;
 use gcstreamer_media::chunk::Chunker;
 use gcstreamer_schema::name::Template;
 
-/// One session of the element, see the module.
+/// One session of the element.
 pub(super) struct Session {
     pub engine: Arc<Engine>,
     pub poster: Arc<MessagePoster>,
@@ -41,35 +41,35 @@ pub(super) struct Session {
     template: Template,
     /// Property `spool-dir`.
     pub spool_dir: Option<String>,
-    /// Which chunks are written there, and when.
+    /// Property `spool-mode`: which chunks are written to the spool, and when.
     pub keep: Keep,
-    /// The sink stores a fragment of a splitmuxsink. Running time starts again with each fragment, so it is not the pipeline's.
+    /// The sink stores a fragment of a splitmuxsink. Running time then starts again with each fragment and is not the pipeline's.
     pub in_splitmuxsink: bool,
-    /// The right to store for this device; released at EOS, or when the element leaves PAUSED.
+    /// The exclusive right to store for `device`; released at EOS, or when the element leaves PAUSED.
     identity: Mutex<Option<Identity>>,
-    /// The device of that right.
+    /// Bucket and device of this sink.
     device: Device,
     /// The next buffer is the first one since PLAYING.
     pub new_playing: AtomicBool,
-    /// A muxer stands in front, in the same pipeline.
+    /// A muxer of the same pipeline is upstream.
     pub is_muxed: AtomicBool,
     /// Number of key units requested from upstream.
     pub key_requests: AtomicU64,
-    /// The head of the stream as the caps carry it, until the first buffer has come.
+    /// The stream header from the caps, until the first buffer has arrived.
     pub head: Mutex<Vec<gst::Buffer>>,
-    /// There is one.
+    /// `head` is not empty. A flag of its own, so that buffers after the first one need no lock.
     pub has_head: AtomicBool,
     /// The last caps, without their header.
     pub caps: Mutex<Option<gst::Caps>>,
     pub reported: Reported,
 }
 
-/// What was reported, and what is still to be reported.
+/// Reports that were made, and reports that are due.
 #[derive(Default)]
 pub(super) struct Reported {
     /// Reports that are made only once.
     pub said: Arc<Said>,
-    /// The event `gcssink-health` has something new to report.
+    /// The event `gcssink-health` is due.
     pub health: AtomicBool,
     /// Name of the last stored object.
     pub last_object: Mutex<Option<String>>,
@@ -100,7 +100,7 @@ impl Session {
     ) -> Result<Arc<Self>, gst::ErrorMessage> {
         let validated = validate(settings)?;
         let outlasts = OUTLAST_REFUSALS.load(Ordering::Relaxed) && (settings.spool_dir.is_some() || has_stored(&validated));
-        // What is wrong with the credentials is a refusal like those of the server.
+        // Unusable credentials are treated as a refusal by the server is.
         let refused = check_credentials(&validated, settings)?;
         if let Some(text) = refused.as_ref().filter(|_| !outlasts) {
             return Err(gst::error_msg!(gst::ResourceError::NotAuthorized, ("{text}")));
@@ -164,13 +164,14 @@ impl Session {
     }
 
     fn start_ticking(self: &Arc<Self>, element: &gst::Element) {
+        // Weak references: the ticker must not keep a stopped session or element alive.
         let (session, element) = (Arc::downgrade(self), element.downgrade());
         self.engine.every_second(move |engine| {
             let (Some(session), Some(element)) = (session.upgrade(), element.upgrade()) else {
                 return false;
             };
             engine.tick(upstream::is_meant_to_play(&element));
-            // At most once a second; arrival of data is reported as well.
+            // At most once a second; the arrival of data is reported as well. `|`, not `||`: both sides reset what they return.
             if session.reported.health.swap(false, Ordering::Relaxed) | engine.has_grown() {
                 session.poster.post(Post::Health);
             }
@@ -185,7 +186,8 @@ impl Session {
         }
     }
 
-    /// Ends the stream with an ERROR of the shell, which reaches the bus before those of the elements in front.
+    /// Ends the stream with an ERROR. Waits up to 1 s until it is posted, so that it reaches the bus before the errors that
+    /// upstream elements post when `render` fails.
     pub(super) fn end_with(&self, post: Post) {
         if self.engine.fail() {
             self.poster.post(post);
@@ -196,7 +198,7 @@ impl Session {
     /// Ends the session within the process's shutdown deadline. Returns the next sequence number.
     pub(super) fn end(&self, element: &gst::Element, shutdown_timeout: Duration) -> u64 {
         let ended = self.engine.end(shutdown_timeout);
-        // The application may not read the bus any more.
+        // Also to the terminal: after a stop, the application may no longer read the bus.
         let dir = self.spool_dir.as_deref();
         let unfinished = ended
             .unfinished
@@ -206,12 +208,13 @@ impl Session {
             gst::warning!(CAT, obj = element, "{text}");
             terminal::warn(element, &text);
         }
+        // The poster belongs to the element and outlives the session: detach the queue from it.
         self.poster.attach(None);
         ended.next_sequence
     }
 
-    /// Releases the right to store for this device, because no data follows: another sink may claim it while our chunks are still
-    /// being uploaded.
+    /// Releases the right to store for this device. Call it when no data follows: another sink may then claim the device while
+    /// the chunks of this one are still being uploaded.
     pub(super) fn release_identity(&self) {
         drop(lock(&self.identity).take());
     }
@@ -274,12 +277,13 @@ fn builder(validated: &ValidatedSettings, settings: &Settings, session: &str) ->
     }
 }
 
-/// Whether sessions outlast refusals from their start; see [`outlast_refusals`].
+/// See [`outlast_refusals`].
 static OUTLAST_REFUSALS: AtomicBool = AtomicBool::new(false);
 
-/// From now on what refuses from the start of a session is a WARNING, as it is later in one: the uploads, the credentials file and the disk
-/// of the spool. Where the sink has no spool, only if a sink of the process has stored in that bucket. For programs that embed the elements
-/// and begin many sessions.
+/// Makes refusals at the start of a session a WARNING instead of an ERROR, as they are later in a session. Refusals come from the
+/// uploads, the credentials file and the disk of the spool. Applies to all sinks of the process from now on; to a sink without a
+/// spool only if a sink of the process has already stored in its bucket. For programs that embed the elements and begin many
+/// sessions.
 pub fn outlast_refusals() {
     OUTLAST_REFUSALS.store(true, Ordering::Relaxed);
 }
@@ -314,7 +318,7 @@ fn queue(
     queue
 }
 
-/// Whether a sink of the process has stored in this bucket.
+/// Returns whether a sink of the process has stored in this bucket.
 fn has_stored(validated: &ValidatedSettings) -> bool {
     Site::of(validated.endpoint.as_str(), &validated.bucket).has_stored()
 }
@@ -329,7 +333,7 @@ fn member(validated: &ValidatedSettings, settings: &Settings) -> Member {
     member
 }
 
-/// Opens the spool folder and takes the session's lock in it, at once or, with `outlasts`, as soon as the disk lets it.
+/// Opens the spool folder and takes the session's lock in it. With `outlasts`, a disk that refuses is tried again later.
 ///
 /// # Errors
 /// Names the folder and the system's error.

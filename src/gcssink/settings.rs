@@ -274,7 +274,7 @@ impl Settings {
     pub(super) fn set(&mut self, name: &str, value: &glib::Value) {
         let text = || value.get::<Option<String>>().ok().flatten();
         match name {
-            // An empty value is a mistake that is reported at the start, not NULL.
+            // Not `assign`, which treats an empty text as NULL: here it is a mistake, and the start reports it.
             "device-id" => self.device_id = text(),
             "location" => self.location = text().unwrap_or_else(|| DEFAULT_LOCATION.to_owned()),
             _ => self.assign(name, value),

@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::base::lock::lock;
 use crate::element::scope::{parent_of, top_of};
 
-/// A running element, by its address.
+/// A running element. The address identifies it.
 #[derive(Clone)]
 struct Running {
     address: usize,
@@ -39,8 +39,9 @@ pub(super) fn remove(element: &gst::Element) {
     lock(&RUNNING).retain(|other| other.address != address(element));
 }
 
-/// Starts the drain of the other sinks of this sink's pipeline that are about to leave PAUSED with it.
+/// Starts the drain of all other sinks of the same pipeline that are also about to leave PAUSED.
 pub(super) fn others_begin_to_end(element: &gst::Element) {
+    // A copy of the list: the calls below take locks of elements and of the engine.
     let mut others = lock(&RUNNING).clone();
     others.retain(|other| other.address != address(element));
     let top = top_of(element);
@@ -54,7 +55,7 @@ pub(super) fn others_begin_to_end(element: &gst::Element) {
     }
 }
 
-/// Returns whether the element is on its way to READY or NULL, by itself or with a bin around it.
+/// Returns whether the element, or a bin that contains it, is on its way to READY or NULL.
 fn is_going_down(element: &gst::Element) -> bool {
     let mut at = element.clone();
     loop {

@@ -9,7 +9,7 @@ use crate::upload::spool_folder::SpoolFolder;
 use gcstreamer_schema::structures::{health as names_of_health, stats as names};
 use gcstreamer_schema::units;
 
-/// Returns how long the memory lasts at the rate of this stream, or the spool at that of all streams that share it, as text.
+/// Describes how long the memory lasts at the rate of this stream, or the spool at the rate of all streams that share it.
 pub(super) fn memory_left(session: &Session) -> String {
     let engine = &session.engine;
     let max = engine.config().uploads.max_memory;
@@ -33,7 +33,7 @@ pub(super) fn memory_left(session: &Session) -> String {
     }
 }
 
-/// Describes where chunks wait that cannot be stored at once, how long that lasts, and what happens then.
+/// Describes where chunks wait during an outage, for how long there is room, and what happens then.
 pub(super) fn backlog(session: &Session) -> String {
     let engine = &session.engine;
     let max = engine.config().uploads.max_memory;
@@ -66,7 +66,7 @@ pub(super) fn backlog(session: &Session) -> String {
     }
 }
 
-/// Returns how long `room` bytes last at `input` bytes a second, as text.
+/// Describes how long `room` bytes last at `input` bytes per second.
 fn lasts(room: u64, input: u64) -> String {
     units::duration((room / input.max(1)).saturating_mul(1_000_000_000))
 }
@@ -99,7 +99,7 @@ pub(super) fn figures(session: &Session) -> gst::Structure {
     structure(&snapshot, engine.key_units(), engine.flow.throttled(), spool)
 }
 
-/// Builds the structure. `spool` is the number of bytes in the spool that are of this sink, and how many seconds more it lasts.
+/// Builds the structure. `spool`: bytes of this sink in the spool, and the seconds for which the room of the spool lasts.
 fn structure(snapshot: &Snapshot, key_units: u64, throttled: u64, spool: (u64, u64)) -> gst::Structure {
     let stats = snapshot.stats;
     let (in_spool, seconds_left) = spool;

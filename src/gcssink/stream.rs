@@ -20,8 +20,8 @@ use gcstreamer_schema::units::bytes;
 /// Seconds between the epochs of NTP (1900) and Unix (1970), RFC 5905.
 const NTP_TO_UNIX: u64 = 2_208_988_800;
 
-/// How the streaming thread waits. The base class holds its preroll lock around `render` and the EOS; a pause or a stop needs
-/// that lock.
+/// How the streaming thread waits. The base class holds its preroll lock during `render` and EOS. A pause or a stop needs that
+/// lock, so a wait must release it through `wait_preroll`.
 pub(super) struct Preroll<'a>(pub(super) &'a gst_base::BaseSink);
 
 impl Wait for Preroll<'_> {
@@ -44,7 +44,8 @@ fn running(sink: &gst_base::BaseSink, buffer: &gst::BufferRef, is_muxed: bool) -
     let pts = buffer.pts().or(buffer.dts())?;
     let segment = sink.segment();
     let Some(segment) = segment.downcast_ref::<gst::ClockTime>() else {
-        // mp4mux counts in bytes, and its buffers keep the running times of its input. From elsewhere they may be any times.
+        // mp4mux has a segment in bytes, and its buffers have the running times of its input. From other elements, the timestamps
+        // of such a stream have no known meaning.
         let is_counted_in_bytes = is_muxed && segment.format() == gst::Format::Bytes;
         return i64::try_from(pts.nseconds()).ok().filter(|_| is_counted_in_bytes);
     };
@@ -73,7 +74,7 @@ fn stamp(sink: &gst_base::BaseSink, buffer: &gst::BufferRef, session: &Session) 
     }
 }
 
-/// Takes the head from the caps where the stream does not begin with one: this sink was linked after the muxer had sent it.
+/// Takes the stream header from the caps if the stream does not begin with one: this sink was linked after the muxer had sent it.
 fn take_head(sink: &gst_base::BaseSink, session: &Session, first: &gst::BufferRef) -> Result<(), gst::FlowError> {
     let head = std::mem::take(&mut *lock(&session.head));
     let opens = |data: &[u8]| {
@@ -109,17 +110,19 @@ pub(super) fn take(
     if engine.is_failed() {
         return Err(gst::FlowError::Error);
     }
-    // An empty buffer says nothing about what the stream begins with.
+    // An empty buffer does not show what the stream begins with.
     if buffer.size() > 0 && session.has_head.swap(false, Ordering::Relaxed) {
         take_head(sink, session, buffer)?;
     }
     if session.new_playing.swap(false, Ordering::Relaxed) {
         let pads = sink.sink_pads();
+        // Asked with the first buffer and not at the state change: before data has arrived, the latency query answers "not live".
         let is_live = pads.first().is_some_and(upstream::is_live);
         engine.set_live(is_live);
         let is_muxed = pads.first().is_some_and(upstream::is_muxed);
         session.is_muxed.store(is_muxed, Ordering::Relaxed);
         engine.with(|ingest| {
+            // The running time of a fragment of splitmuxsink is not that of the pipeline, so it cannot date a live stream.
             ingest.chunker.clock.playing(is_live && !session.in_splitmuxsink);
             ingest.chunker.clock.set_muxed(is_muxed);
         });
@@ -145,7 +148,7 @@ pub(super) fn take(
         );
         gst::FlowError::Error
     })?;
-    // Do not hold a block of memory that is much larger than its content.
+    // A large buffer is taken over without a copy, unless that would keep a block of memory much larger than its content.
     let take_over = || {
         let is_tight = size >= TAKE_OVER && buffer.maxsize() <= size + size / 64;
         let mapped = is_tight.then(&owned).flatten()?.into_mapped_buffer_readable().ok()?;

@@ -146,7 +146,7 @@ pub(super) fn fault_text(fault: &Fault) -> String {
     format!("{fault}; {next}")
 }
 
-/// Posts that no usable data arrived within `waited` ns, and the reason if the elements in front show it.
+/// Posts that no usable data arrived within `waited` ns, and the reason if the upstream elements show it.
 pub(super) fn post_nothing(element: &gst::Element, waited: u64, came: u64) {
     let cause = match element.sink_pads().first().and_then(upstream::unfed_pads) {
         _ if came > 0 => format!(

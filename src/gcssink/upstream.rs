@@ -1,8 +1,9 @@
-//! Queries to the elements in front, and requests to them.
+//! Queries and requests to the upstream elements.
 
 use gst::prelude::*;
 
-/// Returns whether the pipeline in front is live, by its LATENCY answer: the base sink's own is always "no" with `sync=false`.
+/// Returns whether the upstream pipeline is live, by its answer to a LATENCY query. The base sink's own answer is always "not
+/// live" with `sync=false`.
 pub(super) fn is_live(pad: &gst::Pad) -> bool {
     let mut query = gst::query::Latency::new();
     pad.peer_query(&mut query) && query.result().0
@@ -30,7 +31,8 @@ pub(super) fn splitmuxsink_of(element: &gst::Element) -> Option<gst::Object> {
     None
 }
 
-/// Requests a key unit as soon as possible (`gst_video_event_new_upstream_force_key_unit` of GstVideo).
+/// Requests a key unit as soon as possible. Builds the event of `gst_video_event_new_upstream_force_key_unit` by hand, because
+/// the plugin does not link GstVideo.
 pub(super) fn request_key_unit(pad: &gst::Pad, count: u32) {
     let structure = gst::Structure::builder("GstForceKeyUnit")
         .field("running-time", gst::ClockTime::NONE)
@@ -45,7 +47,7 @@ pub(super) fn is_muxed(pad: &gst::Pad) -> bool {
     muxer(pad).is_some_and(|element| is_muxer(&element))
 }
 
-/// Returns the muxer in front and the names of its sink pads that have received no data.
+/// Returns the upstream muxer and the names of its sink pads that have received no data.
 pub(super) fn unfed_pads(pad: &gst::Pad) -> Option<(String, Vec<String>)> {
     let element = muxer(pad)?;
     let unfed = element
@@ -66,8 +68,8 @@ fn is_muxer(element: &gst::Element) -> bool {
     element.factory().is_some_and(|f| f.has_type(gst::ElementFactoryType::MUXER))
 }
 
-/// Returns the next element in front that is a muxer, or has several inputs. A queue has one sink pad; a muxer has any number, and
-/// a factory of class muxer.
+/// Returns the nearest upstream element that is of class muxer or has several sink pads. A queue has one sink pad; a muxer has
+/// any number.
 fn muxer(pad: &gst::Pad) -> Option<gst::Element> {
     let mut pad = pad.clone();
     for _ in 0..16 {
@@ -87,9 +89,9 @@ fn source_of(pad: &gst::Pad) -> Option<gst::Pad> {
     let mut source = pad.peer()?;
     for _ in 0..16 {
         source = match source.downcast_ref::<gst::GhostPad>() {
-            // Out of a bin: what it shows of an element inside.
+            // The source pad of a bin: continue at the pad of the element inside.
             Some(ghost) => ghost.target()?,
-            // Into a bin: the inner side of the pad that the bin shows to those outside.
+            // The inner side of a bin's sink pad: continue outside of the bin.
             None => match source.parent().and_then(|parent| parent.downcast::<gst::GhostPad>().ok()) {
                 Some(ghost) => ghost.peer()?,
                 None => return Some(source),
@@ -103,7 +105,7 @@ fn source_of(pad: &gst::Pad) -> Option<gst::Pad> {
 mod tests {
     use super::*;
 
-    /// Whether the sink of a line finds its muxer: one in a bin, a sink in a bin, or none at all.
+    /// Returns whether the sink of a pipeline description finds its muxer.
     fn finds(line: &str) -> bool {
         gst::init().unwrap();
         let pipeline = gst::parse::launch(line).unwrap().downcast::<gst::Bin>().unwrap();

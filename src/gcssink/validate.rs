@@ -28,7 +28,7 @@ pub(super) struct ValidatedSettings {
     pub location: String,
     pub metadata: BTreeMap<String, String>,
     pub endpoint: Endpoint,
-    /// For every endpoint that takes credentials: even if this sink's own takes none, chunks in the spool may belong to Google.
+    /// Set even if the endpoint of this sink takes none: chunks of the spool may belong to Google.
     pub credentials: Credentials,
     pub request_timeout: Duration,
 }
@@ -83,7 +83,7 @@ fn check_start(settings: &Settings) -> Result<(), String> {
     }
 }
 
-/// Returns what is wrong with the credentials, if anything. A file that the user has set is checked even if an `http://` endpoint does not
+/// Returns the fault of the credentials, if any. A file that the user has set is checked even if an `http://` endpoint does not
 /// need it.
 ///
 /// # Errors
@@ -106,6 +106,7 @@ pub(super) fn check_credentials(validated: &ValidatedSettings, settings: &Settin
     }
 }
 
+/// Checks the length of an object name, with a session id of ten characters and a sequence number of six digits.
 fn check_longest_name(template: &Template, device: &str) -> Result<(), String> {
     let naming = NameFields {
         device,
@@ -170,8 +171,8 @@ pub(super) fn upload_limits(settings: &Settings) -> UploadLimits {
 
 static IDENTITIES: Mutex<Option<HashSet<Device>>> = Mutex::new(None);
 
-/// Bucket and device; one sink of the process at a time may store for them. A single object has a key of its own, because
-/// splitmuxsink starts the next fragment's sink while the last one's still finishes.
+/// Bucket and device. Only one sink of the process at a time may store for them. A fixed object name has a key of its own,
+/// because splitmuxsink starts the sink of the next fragment while that of the last one is still finishing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Device {
     bucket: String,

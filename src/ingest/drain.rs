@@ -81,7 +81,7 @@ enum Spooling {
     No,
     /// A chunk on disk is as good as a stored one.
     Enough,
-    /// Takes chunks that are not stored in time. `failing`: the last attempt failed.
+    /// Accepts the chunks that are not stored in time. `failing`: the last upload attempt failed.
     Refuge { failing: bool },
 }
 
@@ -129,7 +129,7 @@ impl Engine {
                 Drained::Interrupted => is_flushed = true,
                 Drained::GivenUp => {
                     time_is_up = false;
-                    // Or an application would take the EOS for "everything is stored".
+                    // Drop the EOS of a flush: passed on, it would mean to the application that everything is stored.
                     is_flushed = self.stopping.is_flushing.load(Ordering::Relaxed);
                 }
                 Drained::Yes => time_is_up = stage.goal == Goal::Disk,
@@ -302,7 +302,7 @@ impl Engine {
         (is_news && !self.reported.nothing_to_store.swap(true, Ordering::Relaxed)).then_some(received)
     }
 
-    /// Posts the remaining reports of losses, even after the deadline.
+    /// Posts the remaining reports of losses, even after the deadline: a loss must never go unreported.
     fn say_the_rest(&self) {
         while let Some(report) = self.queue.take_report() {
             if matches!(report, Report::Dropped { .. } | Report::Cut { .. } | Report::Left { .. }) {

@@ -78,7 +78,7 @@ pub struct Engine {
     pub(super) stopping: Stopping,
     /// Key units received: `stats` reads them without waiting for the streaming thread.
     pub(super) key_units: AtomicU64,
-    /// Bytes of the buffer that is pushed next that [`Engine::reserve`] has not charged.
+    /// Bytes of the next buffer that [`Engine::reserve`] has not charged.
     pub(super) uncharged: AtomicUsize,
     /// Length of the header that the next chunk would get, in bytes.
     pub(super) head_len: AtomicUsize,
@@ -196,6 +196,7 @@ impl Engine {
         let driver = driver::run(Arc::clone(&self.queue), writers, Arc::clone(&self.flow));
         let mut jobs = vec![self.watched(driver)];
         if let Some(spool) = spool {
+            // Weak: the task must not keep the engine of an ended session alive.
             let engine = Arc::downgrade(self);
             let ahead = Box::new(move || {
                 if let Some(engine) = engine.upgrade() {
@@ -230,6 +231,7 @@ impl Engine {
     /// Applies changed settings.
     pub fn set_config(&self, config: Config) {
         *lock(&self.config) = config;
+        // After the settings are stored: a thread that waits for room wakes now and reads them again.
         self.queue.set_limits(config.uploads);
         self.with(|ingest| ingest.set_limits(config.limits, config.uploads.max_memory));
     }

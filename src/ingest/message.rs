@@ -26,11 +26,11 @@ pub enum Message {
     Fault(Fault),
     /// Bytes that were not stored.
     Gap {
-        /// Why.
+        /// The cause.
         reason: GapReason,
         /// Start time of the first of them, UTC, ns since the Unix epoch.
         start: u64,
-        /// Their duration.
+        /// Their duration, ns.
         duration: u64,
         /// Their size.
         bytes: u64,
@@ -62,7 +62,7 @@ pub enum Message {
     TooLarge {
         /// Its size, bytes.
         size: u64,
-        /// Property `max-memory-bytes`, if there is a spool: it takes no more of the object, and that memory is full.
+        /// Property `max-memory-bytes`, if there is a spool: the spool accepts no more of the object and that memory is full.
         full_memory: Option<u64>,
     },
     /// The memory is full and the policy is `error`: an ERROR.
@@ -99,7 +99,7 @@ pub enum Message {
         /// The endpoint, if not Google's.
         endpoint: Option<String>,
     },
-    /// EOS has come and waits for the uploads.
+    /// An EOS has arrived and waits for the uploads.
     Draining(Draining),
     /// Another sink of the flow group has set the limits.
     LimitsChanged {
@@ -112,7 +112,7 @@ pub enum Message {
     },
 }
 
-/// Progress of an EOS. `Begins` is followed at last by `Stored` or `Unfinished`.
+/// Progress of an EOS. `Begins` is always followed by `Stored` or `Unfinished` in the end.
 #[derive(Clone, Copy, Debug)]
 pub enum Draining {
     /// The EOS waits for these chunks.

@@ -13,8 +13,8 @@
 //! [`message::Poster::post`], and never taken while the settings' lock is held. Messages have their figures, so receivers need
 //! not call back.
 //!
-//! Times: points of the stream and of the queue's clock, and what messages tell of them, are `u64` in ns, as in the media and
-//! schema crates. `Duration` is what a thread waits.
+//! Times: points of the stream and of the queue's clock, and the times in messages, are `u64` in ns, as in the media and schema
+//! crates. `Duration` is for the waits of threads.
 
 mod drain;
 mod engine;

@@ -120,9 +120,9 @@ impl ObjectBuilder {
         }
     }
 
-    /// Returns the memory charged for a chunk beside its header and payload: [`PER_CHUNK`] and its texts. They count twice if the
-    /// spool needs a copy. Where every chunk goes to disk as it comes, one that is shorter than the disk's delay is there with what
-    /// was known at its begin and at its end.
+    /// Returns the memory charged for a chunk beside its header and payload: [`PER_CHUNK`] and its texts. The texts count twice
+    /// if the spool needs a copy. In mode `always` a chunk that is shorter than the disk's delay is queued for the disk with both
+    /// its first and its final entry.
     pub fn overhead(&self, keep: Keep) -> u64 {
         let settings = &self.settings;
         let options = [

@@ -1,5 +1,5 @@
-//! The path of a buffer into the engine: a large one in parts. One larger than the memory is charged part by part, too, as if it came
-//! in small buffers.
+//! The path of a buffer into the engine. A large buffer is processed in parts. One that would displace nearly all chunks from the
+//! memory is also charged part by part, as if it arrived in small buffers.
 
 use std::sync::atomic::Ordering;
 
@@ -13,16 +13,16 @@ use gcstreamer_media::chunk::clock::Stamp;
 /// A larger buffer is processed in parts of this size, so that the chunks it begins fit into the memory.
 const SLICE: usize = 64 << 10;
 
-/// Returns how much of a buffer is charged at once that takes more than its share of the memory.
+/// Returns how many bytes are charged at once of a buffer that needs more than its share of the memory.
 pub(super) fn portion(max_memory: u64) -> usize {
     usize::try_from(max_memory / 16).unwrap_or(SLICE).clamp(SLICE / 16, SLICE)
 }
 
 impl Engine {
-    /// Takes a buffer for which [`Engine::reserve`] has made room. Returns whether a key unit from upstream is wanted.
+    /// Accepts a buffer for which [`Engine::reserve`] has made room. Returns whether a key unit from upstream is wanted.
     ///
     /// # Errors
-    /// [`Refusal`] if the stream cannot be cut, which has been posted as an ERROR, or if a wait was ended.
+    /// [`Refusal`] if the stream cannot be cut, which was posted as an ERROR, or if a wait was interrupted.
     pub fn push<W: Wait>(
         &self,
         data: &[u8],
@@ -36,10 +36,11 @@ impl Engine {
         if uncharged == 0 && data.len() < 2 * slice() {
             return self.push_slice(data, owned, stamp, is_discont, data.len(), wait);
         }
-        // A slice would keep all of a buffer in memory that is larger than what may be held.
+        // Not for a buffer that is charged in parts: each slice of it would keep the whole buffer in memory. Its parts are
+        // copied.
         let whole = if uncharged == 0 { owned() } else { None };
         let (mut at, mut most, mut wants_key_unit) = (0, SLICE, false);
-        // Charged, and not pushed yet.
+        // Bytes that are charged and not pushed yet.
         let mut charged = data.len().saturating_sub(uncharged);
         if uncharged > 0 {
             most = portion(self.config().uploads.max_memory);
@@ -53,7 +54,7 @@ impl Engine {
                     .inspect_err(|_| self.queue.refund(charged as u64))?;
                 charged += missing;
             } else if at > 0 && self.queue.is_over() {
-                // The buffer begins chunks by the hundred: continue in smaller parts.
+                // The buffer begins hundreds of chunks, whose overhead exceeds the charge: continue in smaller parts.
                 most = SLICE / 16;
                 self.make_room_for(0, wait)
                     .inspect_err(|_| self.queue.refund(charged as u64))?;
@@ -66,7 +67,7 @@ impl Engine {
         Ok(wants_key_unit)
     }
 
-    /// Takes a part of a buffer. `charged` is the number of charged bytes from this part on.
+    /// Accepts a part of a buffer. `charged` is the number of charged bytes from this part on.
     fn push_slice<W: Wait>(
         &self,
         data: &[u8],
@@ -81,7 +82,7 @@ impl Engine {
             if !ingest.stopped {
                 break ingest;
             }
-            // Another sink of the pipeline has left PAUSED, and our last chunk is closed: data waits with the base class, as in
+            // Another sink of the pipeline has left PAUSED, and our last chunk is closed. Data waits in the base class, as in
             // PAUSED, until the flush that follows soon.
             drop(ingest);
             wait.wait_preroll().map_err(|flow| {
@@ -111,8 +112,8 @@ impl Engine {
     }
 }
 
-/// Returns the size of the parts of a buffer, for headers of this length. While a scanner processes a part it holds one header
-/// for every configuration change in it.
+/// Returns the size of the parts of a buffer, for headers of this length. Smaller for long headers: while a scanner processes a
+/// part, it holds one header for every configuration change in it.
 fn slice_for(head_len: usize) -> usize {
     const SMALL_HEAD: usize = 8 << 10;
     (SLICE * SMALL_HEAD / head_len.max(SMALL_HEAD)).max(SLICE / 32)

@@ -14,19 +14,21 @@ impl Engine {
         self.held.total()
     }
 
-    /// Counts what `ask` takes as time for which the stream stands still because of us.
+    /// Counts the time that `ask` takes as a stall of the stream caused by us.
     fn while_held<T>(&self, ask: impl FnOnce() -> T) -> T {
         self.held.during(|| self.queue.now(), ask)
     }
 
     /// Charges the memory for a buffer of `bytes`: waits, drops or fails by the policy. After a pause it continues with the same
-    /// buffer. Of a buffer that fits only in place of nearly all chunks the beginning is charged: [`Engine::push`] charges the rest.
+    /// buffer. For a buffer that would displace nearly all chunks only its beginning is charged; [`Engine::push`] charges the
+    /// rest.
     ///
     /// # Errors
-    /// [`Refusal`] if the policy is to fail, an ERROR was posted before, or a wait was ended.
+    /// [`Refusal`] if the policy is to fail, an ERROR was posted before, or a wait was interrupted.
     pub fn reserve<W: Wait>(&self, bytes: u64, wait: &W) -> Result<(), Refusal<W::Flow>> {
         let max_memory = self.config().uploads.max_memory;
-        // A chunk is cut anywhere at a half; a sixteenth is left for the next one. What fits beside both makes no cut earlier.
+        // An open chunk may take half of the memory, where it is cut anywhere; a sixteenth is for the chunk after it. A buffer
+        // that fits beside both causes no earlier cut.
         let is_large = bytes > max_memory / 16 * 7;
         let charged = if is_large {
             bytes.min(portion(max_memory) as u64)
@@ -39,13 +41,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives back what [`Engine::reserve`] has charged for a buffer of `bytes` that is not pushed.
+    /// Refunds what [`Engine::reserve`] has charged for a buffer of `bytes` that is not pushed.
     pub fn give_back(&self, bytes: u64) {
         let uncharged = self.uncharged.swap(0, Ordering::Relaxed) as u64;
         self.queue.release(bytes.saturating_sub(uncharged));
     }
 
-    /// Charges the memory for `bytes`, which are pushed next.
+    /// Charges the memory for `bytes` that are pushed next.
     pub(super) fn make_room_for<W: Wait>(&self, bytes: u64, wait: &W) -> Result<(), Refusal<W::Flow>> {
         if self.is_failed() {
             return Err(Refusal::Failed);
@@ -62,7 +64,8 @@ impl Engine {
                 Charged::No(NoRoom::Full) => return Err(self.end_with(Message::Full)),
                 Charged::No(NoRoom::Refused) => return Err(self.end_with(Message::Refused(self.queue.last_reason()))),
                 Charged::No(NoRoom::CutOpen) => {
-                    // An open chunk without a place to cut leaves nothing to drop: then the one being sent has to go after all.
+                    // If the open chunk has no place to cut, nothing else can be dropped, so the chunk that is being sent has to
+                    // go after all.
                     let before = self.queue.snapshot().pending.chunks;
                     self.with(Ingest::make_room);
                     if self.queue.snapshot().pending.chunks <= before {
@@ -71,8 +74,8 @@ impl Engine {
                 }
                 Charged::No(NoRoom::Again) => {}
                 Charged::No(NoRoom::Nothing) => {
-                    // Cut only once: what is left then is the beginning of the next chunk, and a larger buffer is admitted beside
-                    // it.
+                    // Cut only once: what is left afterwards is the beginning of the next chunk, and a buffer larger than the
+                    // memory is admitted beside it.
                     let is_in_vain = std::mem::replace(&mut has_cut, true);
                     if !is_in_vain {
                         self.with(Ingest::make_room);
@@ -84,7 +87,8 @@ impl Engine {
                         }
                         self.while_held(|| self.queue.wait_for_disk());
                     } else if is_in_vain || self.queue.snapshot().pending.chunks == 0 {
-                        // What else is pending may lie on disk, or in the sessions of earlier processes, and make no room.
+                        // Force the charge: the pending chunks may be on disk, or in the sessions of earlier processes, and would
+                        // make no room.
                         self.queue.force_charge(bytes);
                         return Ok(());
                     }

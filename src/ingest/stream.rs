@@ -20,7 +20,7 @@ use gcstreamer_media::chunk::{ChunkInfo, Chunker, Event, Limits};
 use gcstreamer_media::container::{Fault, Init};
 use gcstreamer_storage::Body;
 
-/// The start is reported after this time even if the first chunk is still open, ns.
+/// Delay of the report of the start if the first chunk is still open, ns. By then the chunk's rate is known.
 const START_AFTER: u64 = 3_000_000_000;
 
 /// Progress towards the report of the start.
@@ -60,7 +60,7 @@ pub struct Ingest {
     always: bool,
     /// Whether there is a spool.
     spools: bool,
-    /// Chunks that are written to disk. `untold` holds those whose entry the spool has not received yet.
+    /// Chunks that are written to disk. The second set holds those whose entry the spool has not received yet.
     on_disk: BTreeSet<u64>,
     untold: BTreeSet<u64>,
     next_sequence: u64,
@@ -115,12 +115,13 @@ impl Ingest {
         }
     }
 
-    /// Takes a buffer whose bytes are charged to the memory.
+    /// Accepts a buffer whose bytes are charged to the memory.
     ///
     /// # Errors
     /// [`Fault`] if the stream cannot be cut.
     pub fn push(&mut self, data: &[u8], owned: impl FnOnce() -> Option<Bytes>, stamp: Stamp) -> Result<(), Fault> {
         self.last_buffer = self.uploads.now();
+        // Data after an EOS resumes the recording, for example after a flush and a new segment.
         if std::mem::take(&mut self.eos) {
             self.uploads.resume();
         }
@@ -176,7 +177,8 @@ impl Ingest {
         self.work_off(&mut events);
     }
 
-    /// Closes the open chunk if no data arrived for `idle` ns. `waited_until`: until when the stream last waited for room.
+    /// Closes the open chunk if no data arrived for `idle` ns. `waited_until`: until when the stream last waited for room; that
+    /// wait is ours and does not count as idle.
     pub fn close_if_idle(&mut self, idle: u64, waited_until: u64) {
         let since = self.last_buffer.max(waited_until);
         if !self.eos && self.uploads.now().saturating_sub(since) >= idle {
@@ -186,7 +188,7 @@ impl Ingest {
         }
     }
 
-    /// Warns if what came is a transport stream without PAT and PMT so far. Returns whether that is so.
+    /// Warns if the input is a transport stream without PAT and PMT so far. Returns whether it is.
     pub fn report_no_program(&mut self) -> bool {
         let mut events = Vec::new();
         let lacks = self.chunker.report_no_program(&mut events);
@@ -201,6 +203,7 @@ impl Ingest {
         };
         if self.on_disk.insert(sequence) {
             self.untold.insert(sequence);
+            // Noted before the bytes are passed on: the queue must not ask for the same move again.
             self.uploads.open_on_disk(true);
             if let Some((head, _)) = self.in_memory.remove(&sequence) {
                 self.uploads.leaves_memory(&head);
@@ -276,6 +279,7 @@ impl Ingest {
                         self.on_disk.insert(sequence);
                         self.untold.insert(sequence);
                     } else if self.spools {
+                        // The move of the previous chunk does not bind this one: it begins in memory.
                         self.uploads.open_on_disk(false);
                     }
                     self.data(sequence, &mut pieces, &mut ops);
@@ -383,8 +387,10 @@ impl Ingest {
         let closed_at = self.uploads.now();
         if let (true, Some(entry)) = (self.on_disk.remove(&sequence), &entry) {
             if gathered.size == 0 {
+                // The overhead is refunded with the first piece, and an empty chunk has none.
                 self.uploads.release(self.overhead);
             }
+            // Not passed on yet, because the chunk began in the same call: its entry must precede its bytes.
             if self.untold.remove(&sequence) {
                 let entry = entry.clone();
                 ops.insert(0, Op::Begin { sequence, entry });

@@ -377,7 +377,7 @@ async fn the_time_that_a_spool_lasts_counts_what_all_sinks_receive_that_share_it
         let all = rate_of_all(engine);
         assert!((32_000..=48_000).contains(&all), "{all}");
     }
-    // One ends: it needs no room any more.
+    // One sink ends and needs no room any more.
     engines[3].fail();
     engines[3].tick(true);
     let all = rate_of_all(&engines[0]);

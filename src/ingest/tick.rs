@@ -47,7 +47,7 @@ impl Engine {
     /// Reports, once, that nothing usable arrived.
     pub(super) fn report_nothing(&self, waited: u64) {
         if !self.reported.nothing_to_store.swap(true, Ordering::Relaxed) {
-            // Its key units cannot be seen: advice on their interval would be wrong.
+            // No key unit can be found in such a stream, so advice about their interval would be wrong.
             if self.with(Ingest::report_no_program) {
                 return;
             }
@@ -93,7 +93,8 @@ impl Engine {
         }
     }
 
-    /// Sets the figures of this sink that others state. Reports that a limit of the group is too low, if it is this sink's turn to report.
+    /// Publishes this sink's figures for the spool and the flow group. Reports that a limit of the group is too low, if it is
+    /// this sink's turn to report.
     fn watch_limits(&self) {
         let snapshot = self.queue.snapshot();
         if let Some(spool) = &self.spool {
@@ -126,6 +127,7 @@ impl Engine {
 
 async fn every_second(engine: Weak<Engine>, mut each: impl FnMut(&Engine) -> bool) {
     let mut timer = tokio::time::interval(Duration::from_secs(1));
+    // Every check is about the present, so missed ones are not repeated.
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         timer.tick().await;

@@ -18,7 +18,8 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Listens to this bus if that is another one than before, or none. Returns what it listened to.
+    /// Switches to this bus if it is not the current one; `None` listens to nothing. Returns the previous watch, to be dropped
+    /// without a lock held. Does nothing after [`Watched::end`].
     pub(super) fn follow(&mut self, bus: Option<gst::Bus>, on_message: impl Fn(&gst::Message) + Send + Sync + 'static) -> Self {
         let is_current = self.watch.as_ref().map(|watch| &watch.bus) == bus.as_ref();
         if is_current || self.has_ended {
@@ -28,7 +29,7 @@ impl Watched {
         std::mem::replace(self, Self { watch, has_ended: false })
     }
 
-    /// Listens to nothing from now on. Returns what it listened to.
+    /// Stops listening for good. Returns the last watch, to be dropped without a lock held.
     pub(super) fn end(&mut self) -> Self {
         let has_ended = true;
         std::mem::replace(self, Self { watch: None, has_ended })
@@ -67,7 +68,7 @@ impl Drop for BusWatch {
 pub(super) fn event_of(message: &gst::MessageRef) -> Option<Event> {
     match message.view() {
         gst::MessageView::Error(error) => Some(problem(message, &error.error(), true)),
-        // Of the whole pipeline: bins forward EOS only when all their sinks are at EOS.
+        // The EOS of the whole pipeline: bins forward EOS only when all their sinks are at EOS.
         gst::MessageView::Eos(_) => Some(Event::Eos),
         gst::MessageView::Warning(warning) => Some(problem(message, &warning.error(), false)),
         gst::MessageView::Element(element) => of_gcssink(element.structure()?),

@@ -19,7 +19,7 @@ pub(super) fn mono() -> u64 {
         .saturating_add(1)
 }
 
-/// Returns the present moment on both scales.
+/// Returns the current moment on both scales.
 pub(super) fn now() -> Now {
     Now {
         mono: mono(),
@@ -32,11 +32,12 @@ fn add(counter: &AtomicU64, n: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
 }
 
-/// A distance between key frames that cameras do not usually have, ns: a longer one must have lasted, too. A file is read faster than
-/// it plays, with shorter ones.
+/// A longer distance between key frames, ns, counts only if time has passed as well: cameras rarely have such distances, so it
+/// may be a jump of the clock. Shorter ones always count, because a file is read faster than it plays.
 const LONG_KEY_INTERVAL: u64 = 60_000_000_000;
 
-/// A push of this length is noted, ns: a muxer that waits, or a clock, takes less time for each.
+/// Pushes of at least this length are recorded, ns. A push that waits for a muxer's other stream or for a clock is usually
+/// shorter.
 const LONG_PUSH: u64 = 1_000_000_000;
 
 /// The counters of one element, and the signal that wakes its timer.
@@ -55,7 +56,7 @@ pub(super) struct Counters {
     last_key_gap: AtomicU64,
     /// 0 before the first buffer.
     last_frame: AtomicU64,
-    /// When the push under way began; 0 if none is.
+    /// When the current push began; 0 if there is none.
     pushing_since: AtomicU64,
     /// The last push that took [`LONG_PUSH`]; 0 before the first.
     long_push_began: AtomicU64,
@@ -104,8 +105,8 @@ impl Counters {
         }
     }
 
-    /// Counts the distance to the previous key frame. `pts` in ns; one that goes back, as after a seek, starts a new series, and so
-    /// does one that is further ahead than time has passed, as after a jump of the camera's clock.
+    /// Counts the distance to the previous key frame. `pts` is in ns. A `pts` that goes back (a seek), or that is further ahead
+    /// than time has passed (a jump of the camera's clock), starts a new series.
     pub(super) fn key_frame(&self, pts: u64, now: u64) {
         let last = self.last_key.load(Relaxed);
         let this = pts.saturating_add(1);
@@ -128,7 +129,7 @@ impl Counters {
             self.long_push_began.store(began, Relaxed);
             self.long_push_ended.store(now, Release);
         }
-        // Last: a reader that no longer sees the push must see its end, or the time that it took looks like silence of the camera.
+        // Last: a reader that no longer sees the push must see its end, or the push would look like silence of the camera.
         self.pushing_since.store(0, Release);
         let code = match flow {
             // Flushing is not a failure: a seek or a stop begins with it.
@@ -199,7 +200,7 @@ mod tests {
     fn a_push_is_long_if_it_took_a_second_itself_whenever_it_is_looked_at() {
         let counters = Counters::default();
         for n in 0..100 {
-            // Each waits for a clock, and one is under way whenever somebody looks.
+            // Each push waits for a clock, and one is in progress at every snapshot.
             counters.enter(S + n * 100_000_000, 1, 1, 0);
             assert_eq!(counters.snapshot().long_push, None);
             counters.leave(S + n * 100_000_000 + 99_000_000, Ok(gst::FlowSuccess::Ok));

@@ -32,7 +32,7 @@ pub struct Options<'o> {
 pub fn discovery(prefix: &str, topics: &str, identity: &Identity, options: Options<'_>) -> (String, Value) {
     let object = format!("gcstreamer_{}", object_id(&identity.device));
     let topic = format!("{}/device/{object}/config", prefix.trim_end_matches('/'));
-    // As in the contract for a state: not to be relied on if no status arrives for three intervals.
+    // The same rule as for the bare state: a value is unknown after three intervals without a status.
     let expire_after = options.interval.saturating_mul(3).div_ceil(1_000_000_000).max(1);
     let entity = |id: &str, mut body: Value| {
         if let Some(map) = body.as_object_mut() {
@@ -92,8 +92,8 @@ pub fn discovery(prefix: &str, topics: &str, identity: &Identity, options: Optio
         if options.accept_commands {
             entity(id, body)
         } else {
-            // The platform alone removes a component that an earlier message had: left out, it would stay, and nobody subscribes to its
-            // topic.
+            // An entry with only its platform removes the component in Home Assistant. If it were left out, a component of an
+            // earlier message would stay, although the element no longer subscribes to its topic.
             (id.to_owned(), json!({"p": body["p"]}))
         }
     }));
@@ -122,7 +122,7 @@ fn controls(topics: &str) -> [(&'static str, Value); 2] {
             json!({
                 "p": "switch", "name": "Record", "icon": "mdi:record-rec",
                 "command_topic": format!("{topics}/set/record"), "payload_on": "start", "payload_off": "stop",
-                // Known only while pictures pass; Home Assistant shows "None" as unknown.
+                // Known only while frames pass; Home Assistant shows "None" as unknown.
                 "value_template": "{{ 'off' if value_json.reason == 'record-stopped' else 'on' if value_json.phase == 'streaming' else 'None' }}",
                 "state_on": "on", "state_off": "off",
             }),

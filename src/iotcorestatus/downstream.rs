@@ -31,13 +31,13 @@ pub(super) struct SinkList {
 struct Known {
     /// The sinks of the last walk.
     found: Vec<glib::WeakRef<gst::Element>>,
-    /// Walks find the sinks of this pipeline: one that they no longer find was taken out.
+    /// Walks can find the sinks of this pipeline: a sink that they no longer find was removed.
     is_walkable: bool,
-    /// When they were first missed.
+    /// When no sink was first found after walks had found some, ns.
     missing_since: Option<u64>,
     /// Sequence numbers of the last upstream events `gcssink-health`, to recognize copies.
     seqnums: VecDeque<gst::Seqnum>,
-    /// The last of these events: of a sink that no walk finds, or of one that was replaced a moment ago.
+    /// Figures of the last of these events, for a sink that no walk finds or one that was replaced a moment ago.
     health: Option<SinkSample>,
 }
 
@@ -77,8 +77,9 @@ impl SinkList {
         !known.found.is_empty() || !known.is_walkable && known.health.is_some()
     }
 
-    /// Reads every sink; if the walk found none, returns the figures of the last health event. Where walks did find sinks, these figures
-    /// count for `patience` after the last one is gone, as between two fragments of a splitmuxsink, and are then forgotten.
+    /// Reads every sink; if the walk found none, returns the figures of the last health event. If earlier walks found sinks,
+    /// these figures are dropped `patience` ns after the last sink disappeared: between two fragments, a splitmuxsink has no
+    /// sink for a moment.
     pub(super) fn samples(&self, now: u64, patience: u64) -> Vec<SinkSample> {
         let sinks = {
             let mut known = lock(&self.known);
@@ -117,7 +118,7 @@ impl SinkList {
         }
         known.seqnums.push_back(seqnum);
         known.health = Some(sample_of(structure));
-        // A sink that was taken out can send none: this one is linked, and walks do not find it.
+        // A removed sink cannot send this event upstream: the sender is linked, although walks do not find it.
         if known.missing_since.take().is_some() {
             known.is_walkable = false;
         }
@@ -188,7 +189,7 @@ pub(super) fn relation(element: &gst::Element, other: &gst::Object) -> Relation 
     }
     let is_linked = unit.pads().iter().any(gst::prelude::PadExt::is_linked);
     if !is_linked && !is_complete {
-        // With two cameras that wait for their sources it may be either's.
+        // Two cameras wait for their sources: the object may belong to either.
         return if another_waits(element, &around) {
             Relation::Elsewhere
         } else {
@@ -204,7 +205,7 @@ pub(super) fn relation(element: &gst::Element, other: &gst::Object) -> Relation 
     }
 }
 
-/// Returns whether another iotcorestatus of the pipeline misses a link upstream, too.
+/// Returns whether another iotcorestatus of the pipeline also lacks a link upstream.
 fn another_waits(element: &gst::Element, around: &[gst::Object]) -> bool {
     let Some(pipeline) = around.last().and_then(|outermost| outermost.downcast_ref::<gst::Bin>()) else {
         return false;
@@ -213,12 +214,12 @@ fn another_waits(element: &gst::Element, around: &[gst::Object]) -> bool {
     all.any(|other| other != *element && other.factory() == element.factory() && !neighbours(&other, gst::PadDirection::Sink).1)
 }
 
-/// Returns whether the unit is a bin in which another iotcorestatus stands.
+/// Returns whether the unit is a bin that contains another iotcorestatus.
 fn holds_another(unit: &gst::Element, element: &gst::Element) -> bool {
     let Some(bin) = unit.downcast_ref::<gst::Bin>() else {
         return false;
     };
-    // The iterator fails where elements come and go meanwhile; what was found until then counts.
+    // The iterator fails if elements are added or removed meanwhile. The elements seen until then decide.
     bin.iterate_recurse()
         .into_iter()
         .map_while(Result::ok)
@@ -313,8 +314,8 @@ pub(super) fn top_of(element: &gst::Element) -> gst::Element {
     top
 }
 
-/// Returns whether the element leaves PLAYING to stop: the pipeline, a bin around the element, or the element itself is on its way to READY
-/// or NULL.
+/// Returns whether the element leaves PLAYING to stop: the pipeline, a bin around the element, or the element itself is
+/// changing to READY or NULL.
 pub(super) fn is_stopping(element: &gst::Element) -> bool {
     let below_paused = [gst::State::Ready, gst::State::Null];
     ancestors(element.upcast_ref())

@@ -37,7 +37,7 @@ pub struct IotCoreStatus {
     clock: CameraClock,
     settings: Mutex<Settings>,
     session: Mutex<Option<Arc<Session>>>,
-    /// Counters of the last session, for `stats` while none runs.
+    /// Counters of the last session, for `stats` while no session runs.
     link_stats: Mutex<LinkStats>,
     poster: OnceLock<Arc<Poster>>,
     /// The `mqtt-connected` that was notified last.
@@ -221,7 +221,8 @@ impl IotCoreStatus {
         self.session().is_some_and(|s| s.is_connected())
     }
 
-    /// Notifies `mqtt-connected` if it differs from the value notified last: the link, too, reports the end of a session.
+    /// Notifies `mqtt-connected` if it differs from the value notified last: at the end of a session both the link and the
+    /// element post [`Post::Connected`].
     fn notify_connected(&self) {
         let is_news = {
             let mut notified = lock(&self.notified);
@@ -293,6 +294,7 @@ impl ObjectSubclass for IotCoreStatus {
             .event_function(|_, parent, event| Self::catch_panic_pad_function(parent, || false, |imp| imp.src_event(event)))
             .activatemode_function(|_, parent, mode, active| {
                 let failed = || Err(gst::loggable_error!(CAT, "panic while activating"));
+                // Pull mode is activated from downstream: pass it on to the sink pad, and so to the source.
                 Self::catch_panic_pad_function(parent, failed, |imp| match mode {
                     gst::PadMode::Pull => imp
                         .sink
@@ -358,7 +360,7 @@ impl ObjectImpl for IotCoreStatus {
             (settings.limits(), settings.doubt(pspec.name()), discovery)
         };
         if let Some(session) = session {
-            // The time after which Home Assistant takes its entities for unavailable follows `state-interval`.
+            // `expire_after` in the discovery message depends on `state-interval`.
             if let Some((_, payload)) = discovery {
                 session.set_discovery(payload);
             }

@@ -1,7 +1,8 @@
-//! Starts a link outside the threads of the uploads: its files may lie on a disk that hangs, and such a read keeps its thread.
+//! Starts a link in a thread of its own, outside the runtime of the uploads: its files may be on a disk that hangs, and a read
+//! that hangs blocks its thread.
 //!
-//! Links of the same files take turns. However often an application tries again, one thread at most waits for these files; the
-//! other starts wait without one.
+//! Links that read the same files take turns. At most one thread waits for these files, even if an application retries often;
+//! the other starts wait as tasks.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,9 +23,9 @@ const THREAD: &str = "gcs-mqtt-files";
 pub(super) struct LinkStart<W, D> {
     pub config: Config,
     pub listener: Arc<dyn Listener>,
-    /// Returns whether somebody still waits for the link. If not, it is not started.
+    /// Returns whether the link is still wanted. If not, it is not started.
     pub is_wanted: W,
-    /// Takes the link, in the thread that started it.
+    /// Receives the link, in the thread that started it.
     pub done: D,
 }
 
@@ -33,8 +34,8 @@ where
     W: FnOnce() -> bool + Send + 'static,
     D: FnOnce(Result<Link, ConfigError>) + Send + 'static,
 {
-    /// Starts the link as soon as no other one reads the same files. Returns the task that waits for that, if it has to: without
-    /// it the link is not started.
+    /// Starts the link as soon as no other link reads the same files. Returns the task that waits for that, or `None` if it
+    /// starts at once. Aborting the task cancels the start.
     ///
     /// # Errors
     /// The system refuses to create a thread.
@@ -59,7 +60,8 @@ where
             if (self.is_wanted)() {
                 (self.done)(Link::start(self.config, &runtime, self.listener));
             }
-            // Last: a link that nobody wants any more has ended before the next one asks who else is connected.
+            // Released last: an unwanted link must have ended before the next one registers, which would otherwise report a
+            // second element with the same client id.
             drop(turn);
         })?;
         Ok(())
@@ -76,8 +78,8 @@ fn files_of(config: &Config) -> Vec<PathBuf> {
     files.into_iter().flatten().chain(own).cloned().collect()
 }
 
-/// Returns the lock of whoever reads these files. All of them have one lock together: a camera whose key does not answer must not
-/// keep those waiting that share its certificates only.
+/// Returns the lock for links that read exactly these files. There is one lock per set of files, not one per file: a camera whose
+/// key file hangs must not block cameras that only share its certificates.
 fn turn_of(files: Vec<PathBuf>) -> Arc<tokio::sync::Mutex<()>> {
     static TURNS: Mutex<BTreeMap<Vec<PathBuf>, Arc<tokio::sync::Mutex<()>>>> = Mutex::new(BTreeMap::new());
     let mut turns = lock(&TURNS);

@@ -32,7 +32,7 @@ use gcstreamer_schema::redact;
 
 /// Shortest time between two polls of the timer, so that a busy pad does not wake it more often.
 const MIN_POLL_GAP: Duration = Duration::from_millis(20);
-/// The pads are walked for gcssinks at every n-th poll.
+/// The session walks the pads for gcssinks at every n-th poll.
 const WALK_EVERY: u32 = 5;
 /// How long READY→PAUSED waits for the files of the link, ten times what a slow disk takes.
 const FILES_WAIT: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ const CAUSE_CHECK: Duration = Duration::from_millis(5);
 /// Maximum number of events that wait for a link; the oldest are dropped.
 const MAX_TELEMETRY: usize = 64;
 
-/// What waits for the link, where its files do not answer.
+/// What to publish once the link has started; its files may take any length of time to read.
 #[derive(Debug, Default)]
 struct Waiting {
     telemetry: VecDeque<Telemetry>,
@@ -64,7 +64,7 @@ pub(super) struct Session {
     sinks: Arc<SinkList>,
     inbox: Arc<Inbox>,
     poster: Arc<Poster>,
-    /// Set once, by [`Session::start`] or later: where its files do not answer, it is made when they do.
+    /// Set once: by [`Session::start`], or later if reading its files takes longer than [`FILES_WAIT`].
     link: OnceLock<Link>,
     /// The start of the link, while it waits for another one that reads the same files.
     link_start: Mutex<Option<tokio::task::AbortHandle>>,
@@ -128,7 +128,7 @@ impl Session {
             .into_iter()
             .for_each(|text| poster.post(Post::Warning(text)));
         session.watch_bus(element);
-        // Before the first frame: a sink that is seen only behind it would count as one that appears in mid-stream.
+        // Look for sinks before the first frame: a sink first seen after it would count as one that appeared in mid-stream.
         session.sinks.refresh();
         session.handle([Event::Sinks(session.samples())]);
         let timer = runtime.spawn(poll_repeatedly(Arc::downgrade(&session), Arc::clone(counters)));
@@ -136,7 +136,8 @@ impl Session {
         Ok(session)
     }
 
-    /// Starts the link, which reads its files first. Where these do not answer, it starts as soon as they do.
+    /// Starts the link, which reads its files first. If that takes longer than [`FILES_WAIT`], posts a WARNING and returns; the
+    /// link then starts in the background as soon as they are read.
     ///
     /// # Errors
     /// Returns a SETTINGS error if the link cannot work with these settings.
@@ -153,9 +154,10 @@ impl Session {
             listener,
             is_wanted: move || asks.strong_count() > 0,
             done: move |started: Result<Link, ConfigError>| {
-                // Without a session nobody wants it any more.
+                // The session has ended: the link is dropped.
                 let Some(session) = weak.upgrade() else { return };
                 let started = started.map(|link| session.take_link(link));
+                // `start_link` has returned after `FILES_WAIT`: a late error can only be a WARNING.
                 if let Err(mpsc::SendError(Err(late))) = tell.send(started) {
                     session.poster.post(Post::Warning(late.to_string()));
                 }
@@ -177,7 +179,7 @@ impl Session {
         }
     }
 
-    /// Takes the link. What was published before it existed has reached nobody, and goes out again.
+    /// Stores the link. Outputs before this moment had no link to go to, so the reporter publishes everything again.
     fn take_link(&self, link: Link) {
         let mut reporter = lock(&self.reporter);
         // Cannot fail: a session starts one link.
@@ -190,7 +192,8 @@ impl Session {
         self.counters.wake.notify_one();
     }
 
-    /// Listens to the bus of the pipeline that the element is in by now: a camera's bin may have played before it was added.
+    /// Follows the bus of the current top-level element, which changes if a camera's bin is added to a pipeline after it has
+    /// played.
     fn watch_bus(self: &Arc<Self>, element: &gst::Element) {
         let bus = downstream::top_of(element).bus();
         let (weak, ours) = (Arc::downgrade(self), element.downgrade());
@@ -256,7 +259,7 @@ impl Session {
         }
     }
 
-    /// Reads the sinks.
+    /// Reads the sinks. Takes locks of other elements: call it without a lock held.
     fn samples(&self) -> Vec<SinkSample> {
         let patience = lock(&self.reporter).stall_timeout();
         self.sinks.samples(mono(), patience)
@@ -267,9 +270,9 @@ impl Session {
         self.is_held.store(is_held, Relaxed);
     }
 
-    /// Returns whether the element is to play. The state of the pipeline decides, so that the time counts in which it waits for other
-    /// elements; a bin that was paused inside it does not come back before it is set to PLAYING itself. A pipeline that waits for a sink
-    /// which was plugged in is in PAUSED, but the element plays on.
+    /// Returns whether the element should be playing. The target state of the pipeline decides, so that the time in which it
+    /// waits for other elements counts. Two exceptions: a bin that was paused inside the pipeline stays paused until it is set
+    /// to PLAYING itself (`is_held`). While a pipeline waits in PAUSED for a sink that was added, the element plays on.
     fn is_playing(&self, element: &gst::Element) -> bool {
         let plays_on = element.current_state() == gst::State::Playing && element.pending_state() == gst::State::VoidPending;
         let is_playing = plays_on || downstream::target_state(element) == gst::State::Playing;
@@ -304,7 +307,7 @@ impl Session {
         gst::debug!(CAT, "on the bus: {}", redact(&format!("{event:?}")));
         let Some(src) = message.src() else { return };
         let is_relevant = match &mut event {
-            // Our own WARNINGs are about the broker.
+            // Our own WARNINGs are about the broker, not about the stream.
             Event::Problem(problem) if !problem.is_error && src == ours.upcast_ref::<gst::Object>() => false,
             // Another camera of the pipeline may have its own iotcorestatus.
             Event::Problem(problem) => match downstream::relation(ours, src) {
@@ -330,13 +333,14 @@ impl Session {
         self.counters.wake.notify_one();
     }
 
-    /// Returns what the status says of the device.
+    /// Returns the identity of the device as published in the status.
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Publishes the discovery message for Home Assistant again if `payload` is another one.
+    /// Publishes the discovery message for Home Assistant again if `payload` has changed.
     pub(super) fn set_discovery(&self, payload: Bytes) {
+        // Locked before the link is looked up, so that `take_link` finds the payload if the link is set in between.
         let mut waiting = lock(&self.waiting);
         match self.link.get() {
             Some(link) => link.set_discovery(payload),
@@ -350,7 +354,7 @@ impl Session {
         (reporter.phase(), reporter.reason().map(|r| r.name()), reporter.stalls().count)
     }
 
-    /// Returns whether there is a connection to the broker.
+    /// Returns whether there is a connection to the broker. `false` before the link has started.
     pub(super) fn is_connected(&self) -> bool {
         self.link.get().is_some_and(Link::is_connected)
     }
@@ -403,6 +407,7 @@ async fn poll_repeatedly(session: Weak<Session>, counters: Arc<Counters>) {
         let Some(strong) = session.upgrade() else { return };
         let Some(element) = strong.element.upgrade() else { return };
         wait = strong.poll(&element).saturating_sub(mono());
+        // Before the sleep: the timer must keep neither the session nor the element alive.
         drop((strong, element));
         tokio::time::sleep(MIN_POLL_GAP).await;
     }

@@ -48,6 +48,7 @@ pub(super) fn validate(settings: &Settings, wall: u64, seed: u64) -> Result<Vali
     let device = match (&settings.device_id, settings.protocol) {
         (Some(device), _) => device.clone(),
         (None, Protocol::Mqtt) => glib::host_name().to_string(),
+        // Not an error yet: `iotcore` names all missing properties at once.
         (None, Protocol::IotCore) => String::new(),
     };
     let identity = Identity {

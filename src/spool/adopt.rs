@@ -1,4 +1,4 @@
-//! Takes over what earlier processes left: every session whose lock is free.
+//! Adoption: takes over the chunks of every session of an earlier process whose lock is free.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -18,30 +18,32 @@ use super::quota::Charge;
 use super::recovery::{Boots, Decision, FileState, Finding, Head, Summary, classify, plan};
 use super::stored::{Partial, Stored};
 
-/// Most chunks of a session that are taken over at once: a month without an uplink leaves 267,000, at a kilobyte of memory each.
+/// Maximum number of chunks of one session that are taken over at once. A month without an uplink leaves 267,000 chunks, and each
+/// takes a kilobyte of memory.
 pub const MOST_AT_ONCE: usize = 1024;
 
-/// What was found under a spool folder.
+/// The result of inspecting one session, or all of them.
 #[derive(Debug, Default)]
 pub struct Adoption {
-    /// Sessions that are ours now and have something to store, the oldest first.
+    /// Sessions whose locks are now held by this process and that have chunks to store, the oldest first.
     pub sessions: Vec<Adopted>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub notices: Vec<Notice>,
-    /// When this machine's boots were, from the entries.
+    /// Wall-clock times of this machine's boots, learned from the entries.
     pub boots: Boots,
-    /// Destinations that they name, by [`Summary::destination`].
+    /// Destinations of the chunks, by [`Summary::destination`].
     pub destinations: BTreeMap<DestinationId, Destination>,
-    /// Why looking broke off: the disk does not answer, or the process has no descriptor left. Nothing is ours then.
+    /// Why the inspection was aborted: the disk does not answer, or the process has no descriptor left. If set, no session was
+    /// taken.
     pub interrupted: Option<SpoolError>,
-    /// Chunks of the session beyond [`MOST_AT_ONCE`]: their turn comes when it is free again.
+    /// Chunks of the session beyond [`MOST_AT_ONCE`]. They are taken over when the first ones are stored.
     pub beyond: Option<Beyond>,
 }
 
-/// The chunks of a session whose turn has not come.
+/// The chunks of a session that are not taken over yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beyond {
-    /// The first of them.
+    /// Sequence number of the first of them.
     pub from: u64,
     /// Their number.
     pub chunks: u64,
@@ -49,7 +51,7 @@ pub struct Beyond {
     pub bytes: u64,
 }
 
-/// A session of an earlier process. Its lock is held as long as any of its chunks is.
+/// A session of an earlier process. Its lock is released when the last of its chunks is dropped.
 #[derive(Debug)]
 pub struct Adopted {
     /// Its id.
@@ -63,11 +65,11 @@ pub struct Adopted {
 pub enum Found {
     /// It may be uploaded.
     Upload(Stored),
-    /// It was open: to be cut to its last whole unit and closed.
+    /// It was open when the process ended: cut it to its last whole unit and close it.
     Rebuild(Partial),
 }
 
-/// Something that the user should know: a WARNING.
+/// A WARNING for the user.
 #[derive(Debug)]
 pub enum Notice {
     /// A chunk was set aside.
@@ -76,9 +78,9 @@ pub enum Notice {
         path: PathBuf,
         /// Why.
         reason: String,
-        /// Of which session.
+        /// The session of the chunk.
         session: String,
-        /// What is known of it; unknown fields are 0. Without an intact end, `size` is the length of the file.
+        /// Known values of the chunk; unknown fields are 0. Without an intact End record, `size` is the length of the file.
         chunk: Summary,
     },
     /// A file or a folder that could not be read or changed; it is left where it is until the next start.
@@ -125,7 +127,7 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Takes every session whose lock is free, at once: as many locks are held as there are sessions with chunks.
+/// Takes over every session whose lock is free, all at once. Holds one lock, and so one descriptor, for each session with chunks.
 pub fn adopt(spool: &Arc<Spool>) -> Adoption {
     let mut all = Adoption::default();
     let mut leftovers = match Leftovers::list(spool) {
@@ -147,24 +149,24 @@ pub fn adopt(spool: &Arc<Spool>) -> Adoption {
     all
 }
 
-/// A session folder that was not inspected yet.
+/// A session folder that is still to be inspected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leftover {
     device_dir: String,
     /// The session.
     pub session: String,
-    /// Sequence number of the first chunk to look at: what is before it had its turn.
+    /// Sequence number of the first chunk to inspect; earlier ones were taken over before.
     pub from: u64,
-    /// Chunk files in it, when it was listed.
+    /// Number of chunk files in it when it was listed.
     pub chunks: u64,
     /// Their length in bytes.
     pub bytes: u64,
-    /// It was put back after a look at it.
+    /// It was taken once and put back because none of its chunks could be stored.
     pub is_second_turn: bool,
 }
 
 impl Leftover {
-    /// The rest of it, after its first chunks were taken over.
+    /// Returns the rest of the session, after its first chunks were taken over.
     pub fn behind(self, Beyond { from, chunks, bytes }: Beyond) -> Self {
         Self {
             from,
@@ -175,23 +177,23 @@ impl Leftover {
     }
 }
 
-/// The sessions that earlier processes left, the oldest first. Each is taken by exactly one process, and by one spool of it, when its
-/// turn comes: the lock of a session costs a descriptor as long as any of its chunks waits.
+/// The sessions that earlier processes left, the oldest first. Each is taken by exactly one process, and by one spool of it. They
+/// are not locked until their turn comes, because a lock costs a descriptor until the last chunk of the session is stored.
 #[derive(Debug)]
 pub struct Leftovers {
     spool: Arc<Spool>,
     waiting: VecDeque<Leftover>,
-    /// Whose lock somebody had at their turn: another process, or one that counts for a moment what lies in the spool.
+    /// Sessions that were locked at their turn, by their owner or by a process that is counting the disk usage.
     busy: Vec<Leftover>,
-    /// Chunks and bytes in them.
+    /// Chunks and bytes in `waiting`.
     rest: (u64, u64),
 }
 
 impl Leftovers {
-    /// Lists them. Opens no file and takes no lock. What cannot be listed is left as it is.
+    /// Lists the sessions. Opens no file and takes no lock. A folder that cannot be listed is left as it is.
     ///
     /// # Errors
-    /// The disk does not answer, or the process has no descriptor left: to be tried again.
+    /// The disk does not answer, or the process has no descriptor left. Both are temporary: try again.
     pub fn list(spool: &Arc<Spool>) -> Result<(Self, Vec<Notice>), SpoolError> {
         let mut adoption = Adoption::default();
         let mut waiting = Vec::new();
@@ -199,7 +201,7 @@ impl Leftovers {
             let dir = spool.root.join(&device_dir);
             for session in adoption.folders(spool, dir.clone(), is_session) {
                 if spool.holds(&device_dir, &session) {
-                    // Held by this sink: it would be busy at each turn.
+                    // This sink holds the lock itself: the session would be found busy at each turn.
                     continue;
                 }
                 let folder = dir.join(&session);
@@ -225,7 +227,7 @@ impl Leftovers {
         if let Some(interrupted) = adoption.interrupted {
             return Err(interrupted);
         }
-        // A session's id begins with its time: so the oldest come first, of all devices.
+        // A session id begins with the time of its start, so this order is by age across all devices.
         waiting.sort_by(|a, b| (&a.session, &a.device_dir).cmp(&(&b.session, &b.device_dir)));
         let mut leftovers = Self {
             spool: Arc::clone(spool),
@@ -238,13 +240,13 @@ impl Leftovers {
         Ok((leftovers, adoption.notices))
     }
 
-    /// The spool that they are in.
+    /// Returns the spool of these sessions.
     pub fn spool(&self) -> Arc<Spool> {
         Arc::clone(&self.spool)
     }
 
-    /// Takes over a newer listing: what is not known yet comes first, what has had a turn keeps its place, and what is `parked` or gone is
-    /// left out.
+    /// Merges a newer listing. New sessions come first, known ones keep their place. Sessions that are in `parked` or no longer
+    /// exist are left out.
     pub fn renew(&mut self, fresh: Self, parked: &[Leftover]) {
         let key = |left: &Leftover| (left.device_dir.clone(), left.session.clone());
         let parked: HashSet<_> = parked.iter().map(key).collect();
@@ -257,19 +259,19 @@ impl Leftovers {
         let new: Vec<Leftover> = new.filter_map(|left| listed.get(&key(left)).cloned()).collect();
         let still = known.into_iter().filter_map(|old| {
             let left = listed.get(&key(&old))?.clone();
-            // A fresh listing does not know that it was put back: it would be put back for ever.
+            // The new listing has `false` here. Without the old flag the session would be put back again and again.
             let is_second_turn = old.is_second_turn;
             Some(Leftover { is_second_turn, ..left })
         });
         new.into_iter().chain(still).for_each(|left| self.put_back(left));
     }
 
-    /// Chunks and bytes in the folders whose turn has not come.
+    /// Returns the number of chunks and of bytes in the sessions that are still to be taken.
     pub fn rest(&self) -> (u64, u64) {
         self.rest
     }
 
-    /// Whether the turn of all has come.
+    /// Returns whether no session is left to be taken.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -282,9 +284,9 @@ impl Leftovers {
         };
     }
 
-    /// Takes the next session that is free and has anything in it; empty ones are removed. Damaged and unreadable files do not delay
-    /// the rest. If the disk does not answer, or the process has no descriptor left, the session is the next one again.
-    /// Of a long session [`MOST_AT_ONCE`] chunks are taken.
+    /// Takes the next session that is free and has content, and removes empty ones. Damaged and unreadable files do not delay the
+    /// rest. Takes at most [`MOST_AT_ONCE`] chunks of a session. If the disk does not answer, or the process has no descriptor
+    /// left, nothing is taken and the session stays the next one.
     pub fn take_next(&mut self) -> Option<(Leftover, Adoption)> {
         self.take_some(MOST_AT_ONCE)
     }
@@ -310,7 +312,7 @@ impl Leftovers {
             if adoption.interrupted.is_some() {
                 self.count(&left, true);
                 self.waiting.push_front(left.clone());
-                // Dropped with their lock: the session is taken whole at its next turn.
+                // Dropping the chunks releases the session's lock. The next turn takes the session from its beginning.
                 adoption.sessions.clear();
                 return Some((left, adoption));
             }
@@ -321,7 +323,8 @@ impl Leftovers {
         None
     }
 
-    /// The rest of a session whose first chunks were taken over comes next, once nobody holds it any more. Returns those that are still held.
+    /// Enqueues the rest of each session in `begun` in front of all others, if the session's lock is free again. Their first
+    /// chunks were taken over before. Returns the sessions whose locks are still held.
     pub fn go_on(&mut self, begun: Vec<Leftover>) -> Vec<Leftover> {
         let is_held = |left: &Leftover| self.spool.holds(&left.device_dir, &left.session);
         let (held, free): (Vec<_>, Vec<_>) = begun.into_iter().partition(is_held);
@@ -333,8 +336,8 @@ impl Leftovers {
         held
     }
 
-    /// Enqueues again the sessions that were locked at their turn, if their folders still exist: another process holds a session's lock for a
-    /// moment while it counts what is in the spool. Returns whether any session is waiting.
+    /// Enqueues again the sessions that were locked at their turn, if their folders still exist. Another process holds a
+    /// session's lock briefly while it counts the disk usage of the spool. Returns whether any session is waiting.
     pub fn retry_busy(&mut self) -> bool {
         let spool = Arc::clone(&self.spool);
         let is_there = |left: &Leftover| {
@@ -347,21 +350,21 @@ impl Leftovers {
         !self.waiting.is_empty()
     }
 
-    /// Its turn comes again after all others: it was released because nothing moved.
+    /// Enqueues a session behind all others. It was released because none of its chunks could be stored.
     pub fn put_back(&mut self, left: Leftover) {
         self.count(&left, true);
         self.waiting.push_back(left);
     }
 }
 
-/// A file that was looked at.
+/// An inspected file.
 struct Seen {
     inspection: Option<Inspection>,
     len: u64,
     known: Summary,
 }
 
-/// What is known of a chunk, damaged or not.
+/// Returns the known values of a chunk, damaged or not.
 fn known(sequence: u64, inspection: &Inspection) -> Summary {
     match (&inspection.scan.closed, &inspection.scan.head) {
         (Some(closed), _) => Summary::of(closed),
@@ -390,7 +393,7 @@ impl Adoption {
                 names.sort();
                 names
             }
-            // Removed since it was listed.
+            // Removed since it was listed: another sink removes empty folders.
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => {
                 match is_passing(&e) {
@@ -412,7 +415,7 @@ impl Adoption {
         self.notices.push(Notice::Left { path, error });
     }
 
-    /// Takes over the chunks of a session from number `from` on, `most` at most.
+    /// Takes over at most `most` chunks of a session, from the sequence number `from` on.
     fn session(&mut self, folder: &Arc<Folder>, from: u64, most: usize) {
         let files = match folder.own_files() {
             Ok(files) => files,
@@ -433,9 +436,9 @@ impl Adoption {
         self.look_at(folder, chunks, most);
     }
 
-    /// Takes over the first of `chunks`, sequence numbers and lengths, `most` at most.
+    /// Takes over the first chunks of `chunks` (sequence numbers and file lengths), at most `most`.
     pub(super) fn look_at(&mut self, folder: &Arc<Folder>, chunks: &[(u64, u64)], most: usize) {
-        // What becomes of a chunk follows from the next one, too.
+        // One more than is taken: where an open chunk ends is known from the Head of the next one (P4).
         let chunks = chunks.iter().take(most.saturating_add(1));
         let (mut findings, mut seen) = (Vec::new(), Vec::new());
         for &(sequence, len) in chunks {
@@ -449,7 +452,7 @@ impl Adoption {
         let sequences: Vec<u64> = findings.iter().map(|f| f.sequence).collect();
         let decisions = plan(findings);
         let mut found = Vec::new();
-        // Without the one behind them: only its beginning was wanted.
+        // `take(most)` leaves out the extra chunk: only its Head was needed.
         for ((sequence, seen), decision) in sequences.into_iter().zip(seen).zip(decisions).take(most) {
             match carry_out(folder, sequence, &seen, decision) {
                 Ok(Done::Found(chunk)) => found.push(chunk),
@@ -461,7 +464,7 @@ impl Adoption {
                 }),
                 Ok(Done::Nothing) => {}
                 Err(e) if e.is_passing() => {
-                    // What was found so far is dropped, and stays where it is for the next look.
+                    // Drops what was found so far. The files stay as they are for the next attempt.
                     self.interrupted = Some(e);
                     return;
                 }
@@ -493,7 +496,8 @@ impl Adoption {
                 }
                 let (len, known) = (looked.file_len, known(sequence, &looked));
                 let finding = classify(sequence, looked.scan.clone());
-                // The entries of thousands of closed chunks would fill the memory.
+                // Up to `MOST_AT_ONCE` of these are alive at once, and an entry has all the metadata of its object. It is read
+                // again before the upload.
                 looked.scan.closed = None;
                 let seen = Seen {
                     inspection: Some(looked),
@@ -532,7 +536,7 @@ enum Done {
 }
 
 fn carry_out(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decision) -> Result<Done, SpoolError> {
-    // `own_files` has counted it.
+    // `own_files` has already charged the file to the quota.
     let mut charge = Charge::counted(seen.len);
     match (decision, &seen.inspection) {
         (Decision::Upload(summary), Some(inspection)) => {
@@ -540,7 +544,7 @@ fn carry_out(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decisio
             Ok(Done::Found(Found::Upload(stored)))
         }
         (Decision::Rebuild { entry, len, complete }, Some(inspection)) => {
-            // The process that wrote it kept the room to close it.
+            // The process that wrote it had reserved this room. Without it, a full spool could not close and upload the chunk.
             folder.spool.quota.keep(&mut charge, END_ROOM);
             let partial = Partial::new(folder.clone(), entry, (len, complete), &inspection.scan, charge);
             Ok(Done::Found(Found::Rebuild(partial)))
@@ -556,13 +560,13 @@ fn carry_out(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decisio
             Ok(Done::Nothing)
         }
         (Decision::Quarantine(reason), _) => Ok(Done::Aside(folder.quarantine(sequence, &mut charge)?, reason)),
-        // What was not read is neither uploaded nor rebuilt.
+        // A file that was not inspected is neither uploaded nor rebuilt.
         (Decision::Leave | Decision::Upload(_) | Decision::Rebuild { .. }, _) => Ok(Done::Nothing),
     }
 }
 
-/// Makes a closed chunk durable, as it must be before it is uploaded. With a Footer it is; without one that is unknown, and what was
-/// perhaps never synced is written again: the sync of an earlier process may have failed, and the kernel reports that only once.
+/// Makes a closed chunk durable, as P1 requires before an upload. A Footer at the end proves that it is. Without one, everything
+/// above the watermark is written again before the sync: an earlier sync may have failed, and the kernel reports that only once.
 fn seal(
     folder: &Arc<Folder>,
     sequence: u64,
@@ -574,7 +578,7 @@ fn seal(
     let mut behind = Vec::new();
     if !inspection.scan.sealed || !inspection.scan.whole {
         let file = folder.open(sequence)?;
-        // Torn bytes behind the Footer would hide it from the next start, which looks at the end of the file.
+        // The next start looks for the Footer at the end of the file. Torn bytes behind it would hide it.
         if inspection.file_len > tail {
             let path = folder.path(sequence);
             file.set_len(tail).map_err(|e| SpoolError::io("cut", &path, e))?;
@@ -589,7 +593,7 @@ fn seal(
     if behind.is_empty() {
         return Ok(stored.with_sent(inspection.scan.sent.clone()));
     }
-    // Behind the new Footer they count.
+    // Written again behind the new Footer, because a mark in front of it does not count.
     for mark in behind {
         let _ = stored.mark_sent(mark);
     }

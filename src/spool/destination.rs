@@ -1,32 +1,33 @@
-//! Where the chunks of the spool go.
+//! Destinations of the chunks in the spool.
 //!
-//! PURE. An entry names its destination in full; what is kept in memory of a chunk is a short name for it.
+//! PURE. An entry has its full destination; a chunk in memory has only a short id of it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Destination that an entry names.
+/// The destination that an entry names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// The endpoint as it was written; `None` = Google.
+    /// The endpoint as the user wrote it; `None` = Google.
     pub endpoint: Option<String>,
-    /// That endpoint gets no credentials.
+    /// The endpoint gets no credentials.
     pub anonymous: bool,
 }
 
-/// Names a destination within a process: equal for equal ones. It is a hash, so nothing that has to be safe may depend on it:
-/// whoever writes entries can make two of them equal. The default stands for no destination: a damaged chunk may name none.
+/// Id of a destination within a process: equal for equal destinations. It is a hash, so nothing security-relevant may depend on
+/// it: somebody who writes entries can create two that collide. The default means no destination, because a damaged chunk may
+/// name none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DestinationId(u64);
 
 impl DestinationId {
-    /// Returns the id of a bucket at an endpoint (`None` = Google). `anonymous`: that endpoint gets no credentials.
+    /// Returns the id of a bucket at an endpoint (`None` = Google). `anonymous`: the endpoint gets no credentials.
     pub fn of_bucket(endpoint: Option<&str>, anonymous: bool, bucket: &str) -> Self {
         Self::of(&(endpoint, anonymous, bucket))
     }
 
     /// Returns the id of anything else that distinguishes destinations, such as an endpoint whatever the bucket.
     pub fn of(what: &impl Hash) -> Self {
-        // Its keys are fixed, unlike those of `RandomState`: all sinks get the same id.
+        // `DefaultHasher::new` has fixed keys, unlike `RandomState`, so all sinks compute the same id.
         let mut hasher = DefaultHasher::new();
         what.hash(&mut hasher);
         Self(hasher.finish())

@@ -1,7 +1,7 @@
-//! What the spool asks of a disk, and the real one.
+//! The file system calls of the spool as a trait, and their implementation for the real disk.
 //!
-//! The trait is as small as the promises allow, so that a simulated disk can lose everything that was not synced
-//! (`sim`, in tests).
+//! The trait has only the calls that the promises need, so that tests can implement a disk that loses everything that was not
+//! synced (`sim`).
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -17,7 +17,7 @@ pub enum Listed {
     Dir,
     /// A file, with its length in bytes.
     File(u64),
-    /// Something else: a link, a pipe.
+    /// Anything else, such as a link or a pipe.
     Other,
 }
 
@@ -30,16 +30,16 @@ pub struct Space {
     pub available: u64,
 }
 
-/// A lock that is ours until this is dropped.
+/// A held lock. Dropping it releases the lock.
 pub trait HeldLock: Send + Sync {
-    /// Whether somebody has removed the lock file at `path`, moved it away, or put another in its place. An unmounted file
-    /// system does not count: what is on it comes back.
+    /// Returns whether somebody has removed the lock file at `path`, moved it away, or replaced it. An unmounted file system does
+    /// not count as removal, because its files return with it.
     fn is_removed(&self, path: &Path) -> bool;
 }
 
-/// An attempt to take a lock file.
+/// The result of an attempt to lock a file.
 pub enum Lock {
-    /// It is ours until this is dropped.
+    /// The lock was taken. Dropping the value releases it.
     Held(Box<dyn HeldLock>),
     /// Another holder has it.
     Busy,
@@ -47,129 +47,128 @@ pub enum Lock {
     Gone,
 }
 
-/// What is still to be done for a folder that is released.
+/// The last calls for a folder before its lock is released.
 pub type LastJob = Box<dyn FnOnce(&dyn Disk) + Send>;
 
-/// Files and folders. Blocking.
+/// A file system. All calls block.
 pub trait Disk: fmt::Debug + Send + Sync {
-    /// The path without links and dots, of something that exists.
+    /// Returns the path of an existing file or folder, without links, `.` and `..`.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
 
-    /// Makes a folder for us alone (0700); false if it was there. Not durable before [`Disk::sync_dir`] of its parent.
+    /// Makes a folder with mode 0700. Returns false if it existed. Not durable before [`Disk::sync_dir`] of its parent.
     ///
     /// # Errors
-    /// Of the file system; something else has that name.
+    /// An error of the file system, or something other than a folder has that name.
     fn create_dir(&self, path: &Path) -> io::Result<bool>;
 
-    /// What is in a folder; names that are no UTF-8 are `Other`.
+    /// Lists a folder. Names that are not UTF-8 are listed as `Other`.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn list(&self, path: &Path) -> io::Result<Vec<(String, Listed)>>;
 
-    /// Makes a file for us alone (0600). Not durable before [`Disk::sync_dir`].
+    /// Creates a file with mode 0600. Its name is not durable before [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// Of the file system; `AlreadyExists`.
+    /// `AlreadyExists`, or another error of the file system.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Opens a file to read and write.
+    /// Opens a file for reading and writing.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
     /// Removes an empty folder.
     ///
     /// # Errors
-    /// Of the file system; it is not empty.
+    /// The folder is not empty, or another error of the file system.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Moves a file within the file system.
+    /// Renames a file within the file system, atomically. Replaces a file at `to`.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// The names in this folder are durable when this returns.
+    /// Syncs a folder: the names in it are durable when this returns.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes a lock file without waiting, and creates it if absent. The lock ends with the process.
+    /// Locks a file without waiting, and creates it if absent. The lock ends with the process.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn lock(&self, path: &Path) -> io::Result<Lock>;
 
-    /// Room of the file system that the path is on.
+    /// Returns the room of the file system that contains the path.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
-    /// The same for a figure that nothing depends on: a disk that may hang is waited for only a moment, and may answer with what was
-    /// known before.
+    /// As [`Disk::space`], for estimates only: waits only briefly for a disk that may hang, and may return an earlier result.
     ///
     /// # Errors
-    /// Of the file system; `TimedOut`: nothing is known.
+    /// `TimedOut`: no earlier result is known. Or another error of the file system.
     fn glance(&self, path: &Path) -> io::Result<Space> {
         self.space(path)
     }
 
-    /// Carries out a last job for a folder that is released. A disk that may hang is waited for only a moment.
+    /// Runs the last job of a folder. Waits only briefly for a disk that may hang; the job then runs when the disk answers.
     fn last(&self, job: LastJob);
 }
 
-/// An open file. Blocking.
+/// An open file. All calls block.
 pub trait DiskFile: fmt::Debug + Send + Sync {
-    /// Its length in bytes.
+    /// Returns the length in bytes.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn len(&self) -> io::Result<u64>;
 
-    /// Whether it is empty.
+    /// Returns whether the file is empty.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
 
-    /// Reads at an offset; how many bytes, 0 at the end.
+    /// Reads at an offset. Returns the number of bytes read, 0 at the end of the file.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Writes all of the parts, one after the other, from an offset on. After an error any part of it may be written.
+    /// Writes all parts one after the other, from `offset` on. After an error, any of these bytes may be written or not.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn write_all_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()>;
 
-    /// Cuts or lengthens it.
+    /// Truncates or extends the file.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// The bytes and the length are durable when this returns. After an error none of what was written since the last
-    /// success can be trusted, and asking again does not help: the kernel has given those pages up.
+    /// Syncs the file: its bytes and its length are durable when this returns. After an error, nothing written since the last
+    /// success is durable, and a second sync does not help: the kernel has dropped those pages and reports success.
     ///
     /// # Errors
-    /// Of the file system.
+    /// An error of the file system.
     fn sync_data(&self) -> io::Result<()>;
 }
 
@@ -177,7 +176,7 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StdDisk;
 
-/// Most parts that one call takes (IOV_MAX of Linux).
+/// Maximum number of parts of one pwritev(2) call (IOV_MAX of Linux).
 const MAX_PARTS: usize = 1024;
 
 impl Disk for StdDisk {
@@ -189,13 +188,13 @@ impl Disk for StdDisk {
         loop {
             match DirBuilder::new().mode(0o700).create(path) {
                 Ok(()) => {
-                    // The umask can only take bits away; without them we could not enter it ourselves.
+                    // The umask may have removed bits that this process needs to enter the folder.
                     if_possible(std::fs::set_permissions(path, Permissions::from_mode(0o700)))?;
                     return Ok(true);
                 }
                 Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
                 Err(_) if path.is_dir() => return Ok(false),
-                // Somebody removed it after our call had found it there, as processes do with empty folders of a spool.
+                // Removed between the two calls, as processes do with empty folders of a spool: try again.
                 Err(_) if matches!(path.symlink_metadata(), Err(e) if e.kind() == ErrorKind::NotFound) => {}
                 Err(e) => return Err(e),
             }
@@ -206,7 +205,7 @@ impl Disk for StdDisk {
         let mut all = Vec::new();
         for found in std::fs::read_dir(path)? {
             let found = found?;
-            // Of the entry itself: a link to a file is not followed, and is `Other`.
+            // `metadata` of a directory entry does not follow links, so a link is listed as `Other`.
             let meta = match found.metadata() {
                 Ok(meta) => meta,
                 // Removed since it was listed.
@@ -226,7 +225,7 @@ impl Disk for StdDisk {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = options().create_new(true).mode(0o600).open(path)?;
-        // The umask may have taken bits without which the next start could not open it.
+        // The umask may have removed bits that the next start needs to open the file.
         if_possible(file.set_permissions(Permissions::from_mode(0o600)))?;
         Ok(Arc::new(StdFile(file)))
     }
@@ -274,7 +273,7 @@ impl Disk for StdDisk {
         let fs = rustix::fs::statvfs(path)?;
         Ok(Space {
             total: fs.f_blocks.saturating_mul(fs.f_frsize),
-            // Not f_bfree: that counts what is kept for root.
+            // Not f_bfree, which includes the blocks reserved for root.
             available: fs.f_bavail.saturating_mul(fs.f_frsize),
         })
     }
@@ -284,8 +283,8 @@ impl Disk for StdDisk {
     }
 }
 
-/// The modes of the mount apply where they cannot be set: the files of a vfat or SMB mount belong to whoever mounted it, and what was made
-/// there may be written all the same.
+/// Ignores an error of setting a mode if the file system refuses it: the files of a vfat or SMB mount belong to the user of the
+/// mount, and its modes apply. The file can be written anyway.
 fn if_possible(set: io::Result<()>) -> io::Result<()> {
     match set {
         Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => Ok(()),
@@ -295,12 +294,13 @@ fn if_possible(set: io::Result<()>) -> io::Result<()> {
 
 impl HeldLock for File {
     fn is_removed(&self, path: &Path) -> bool {
-        // An error is no removal: what is on the disk may come back.
+        // An error is not a removal: the file may still be on the disk.
         let Ok(ours) = self.metadata() else { return false };
         if ours.nlink() == 0 {
             return true;
         }
-        // Moved away, if what stands at the path now, or the nearest folder above, is on the same file system.
+        // The nearest existing ancestor distinguishes a removal from an unmount: if it is on the same file system, the file was
+        // moved or replaced; if it is on another one, the file's own file system is not mounted.
         match path.ancestors().find_map(|at| std::fs::symlink_metadata(at).ok()) {
             Some(there) => there.dev() == ours.dev() && there.ino() != ours.ino(),
             None => false,
@@ -308,7 +308,8 @@ impl HeldLock for File {
     }
 }
 
-/// Whether this is the file of that name: it may have been removed between its opening and its locking.
+/// Returns whether the open file is the one at `path`. It may have been removed or replaced between open and lock; such a lock
+/// excludes no other process.
 fn stands_at(file: &File, path: &Path) -> io::Result<bool> {
     let ours = file.metadata()?;
     match std::fs::symlink_metadata(path) {
@@ -318,7 +319,7 @@ fn stands_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// A link in the place of a file is not followed.
+/// Returns the options to open a file for reading and writing. A link in its place is not followed (P9).
 fn options() -> OpenOptions {
     let nofollow = rustix::fs::OFlags::NOFOLLOW.bits();
     let mut options = OpenOptions::new();

@@ -1,6 +1,8 @@
-//! What an earlier life of a session of this process left: an element that went to READY and comes back keeps its session id and its lock.
+//! Chunks that this process left in a running session: an element that went to READY and is started again keeps its session id
+//! and its lock.
 //!
-//! Listed before the first chunk of the new life is created, inspected later and some at a time, as a long outage leaves 100,000.
+//! They are listed before the first new chunk is created, and inspected later, some at a time, because a long outage leaves
+//! 100,000 chunks.
 
 use std::sync::Arc;
 
@@ -8,18 +10,19 @@ use super::adopt::{Adoption, MOST_AT_ONCE};
 use super::error::SpoolError;
 use super::folder::Folder;
 
-/// Chunks that an earlier life of a running session left on disk, the oldest first. Keeps the session's lock.
+/// Chunks that a running session left on disk before its element was restarted, the oldest first. Keeps the session's lock.
 #[derive(Debug)]
 pub struct EarlierChunks {
     folder: Arc<Folder>,
-    /// Sequence numbers and lengths of the files whose turn has not come, the oldest first.
+    /// Sequence numbers and lengths of all listed files, the oldest first.
     files: Vec<(u64, u64)>,
-    /// Of all that were taken.
+    /// How many of `files` were taken over.
     taken: usize,
 }
 
 impl super::Session {
-    /// Lists what an earlier life of this session left. To be asked before the first chunk is created.
+    /// Lists the chunks that this session left before its element was restarted. Call it before the first chunk is created: all
+    /// files in the folder are charged to the quota as existing ones.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -31,28 +34,28 @@ impl super::Session {
 }
 
 impl EarlierChunks {
-    /// The session.
+    /// Returns the id of the session.
     pub fn session(&self) -> &str {
         &self.folder.session
     }
 
-    /// Whether the turn of all has come.
+    /// Returns whether all chunks were taken over.
     pub fn is_empty(&self) -> bool {
         self.taken >= self.files.len()
     }
 
-    /// Chunks whose turn has not come, and their length in bytes.
+    /// Returns the number of chunks that are still to be taken over, and their length in bytes.
     pub fn rest(&self) -> (u64, u64) {
         let rest = self.files.get(self.taken..).unwrap_or_default().iter();
         rest.fold((0, 0), |(count, sum), (_, len)| (count + 1, sum + len))
     }
 
-    /// Inspects the next [`MOST_AT_ONCE`]. If the disk does not answer, or the process has no descriptor left, nothing is taken, and the
-    /// same come next.
+    /// Inspects and takes over the next [`MOST_AT_ONCE`] chunks. If the disk does not answer, or the process has no descriptor
+    /// left, takes nothing, and the next call tries the same chunks.
     pub fn take_next(&mut self) -> Adoption {
         let mut adoption = Adoption::default();
         let rest = self.files.get(self.taken..).unwrap_or_default();
-        // With those behind them: a half-written chunk ends where the next one begins.
+        // The slice includes the chunks behind them: a half-written chunk ends where the next one begins.
         adoption.look_at(&self.folder, rest, MOST_AT_ONCE);
         match adoption.interrupted {
             Some(_) => adoption.sessions.clear(),

@@ -1,8 +1,8 @@
-//! What the spool knows of a chunk: enough to store it under its own bucket, endpoint, name and metadata, whatever the
-//! settings are when that happens.
+//! The values of a chunk, stored with it: enough to upload it under its own bucket, endpoint, name and metadata, whatever the
+//! settings are at that time.
 //!
-//! PURE. JSON inside the Head and End records; unknown fields are ignored, so that a field can be added without another
-//! version of the format. Credentials are never part of it.
+//! PURE. Stored as JSON in the Head and End records. Unknown fields are ignored, so that a field can be added without a new
+//! version of the format. It never contains credentials.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use super::destination::{Destination, DestinationId};
 /// Version of the JSON.
 const VERSION: u32 = 1;
 
-/// All that is known of a chunk. Times in ns.
+/// The values of a chunk. Times in ns.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Property `session-id` of the session it was taken in.
+    /// Property `session-id` of the session that recorded it.
     pub session: String,
     /// Sequence number in that session.
     pub sequence: u64,
@@ -32,10 +32,10 @@ pub struct Entry {
     /// Property `location` that `name` was made from.
     #[serde(default)]
     pub location: String,
-    /// That endpoint gets no credentials.
+    /// The endpoint gets no credentials.
     #[serde(default)]
     pub anonymous: bool,
-    /// The name holds session and sequence number: an object of that name is our own.
+    /// The name contains session and sequence number, so an existing object of this name is an earlier upload of this chunk.
     #[serde(default)]
     pub own_name: bool,
     /// Content-Type of the object.
@@ -62,13 +62,13 @@ pub struct Entry {
     /// Bytes of the header in front of the payload.
     #[serde(default)]
     pub init_bytes: u64,
-    /// Where the payload begins in the session's input, bytes.
+    /// Offset of the payload in the session's input, bytes.
     #[serde(default)]
     pub input_offset: u64,
     /// Capture start, ns since the Unix epoch.
     #[serde(default)]
     pub start: u64,
-    /// Length in ns.
+    /// Duration in ns.
     #[serde(default)]
     pub duration: u64,
     /// Running time of the first buffer in ns.
@@ -77,43 +77,43 @@ pub struct Entry {
     /// Container time of the key unit in ns.
     #[serde(default)]
     pub pts_start: Option<u64>,
-    /// Whose clock `start` is from: `system`, `ntp`, `corrected` or `suspect`.
+    /// Source of `start`: `system`, `ntp`, `corrected` or `suspect`.
     #[serde(default)]
     pub clock: String,
-    /// Which boot of the machine `boot_ns` counts from.
+    /// Id of the boot that `boot_ns` counts from.
     #[serde(default)]
     pub boot_id: String,
     /// Time since that boot at `start`, suspension included, ns.
     #[serde(default)]
     pub boot_ns: u64,
-    /// There is sound and no picture.
+    /// The stream has audio and no video.
     #[serde(default)]
     pub audio_only: bool,
-    /// Its end was lost in a crash and made again.
+    /// The chunk was open at a crash and was closed by a later process.
     #[serde(default)]
     pub rebuilt: bool,
-    /// It was rebuilt, and there had been a request for it before: an object of its own name may be longer. An entry of an
-    /// earlier build does not have it: then nothing is known of requests.
+    /// The chunk was rebuilt and a request for it had been sent before, so an object of its own name may be longer. Absent in an
+    /// entry of an earlier build: it is then unknown whether a request was sent.
     #[serde(default)]
     pub attempted: bool,
-    /// It was rebuilt, and had been sent whole under its name before.
+    /// The chunk was rebuilt and had been sent whole under its name before.
     #[serde(default)]
     pub sent: bool,
 }
 
-/// What a mark holds of the name under which a chunk was sent whole.
+/// Returns the mark that a Sent record stores for an object name: its CRC32C.
 pub fn name_mark(name: &str) -> u32 {
-    // Not the name itself: marks of one length can be read from the end of the file.
+    // Not the name itself: marks must have a fixed length, because they are read backwards from the end of the file.
     crc32c::crc32c(name.as_bytes())
 }
 
-/// An entry as its object is to be stored.
+/// The entry of a closed chunk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosedEntry {
     /// The entry with its final values.
     #[serde(flatten)]
     pub entry: Entry,
-    /// Bytes of the object; what the file holds beyond is not part of it.
+    /// Size of the object in bytes. Bytes of the file beyond it are not part of the object.
     pub size: u64,
     /// CRC32C of the object.
     pub crc32c: u32,
@@ -132,7 +132,7 @@ struct Version {
 }
 
 impl Entry {
-    /// Where it goes, in full.
+    /// Returns the destination of the chunk.
     pub fn destination(&self) -> Destination {
         Destination {
             endpoint: self.endpoint.clone(),
@@ -140,48 +140,48 @@ impl Entry {
         }
     }
 
-    /// Where it goes, in short.
+    /// Returns the id of the chunk's destination, which includes the bucket.
     pub fn destination_id(&self) -> DestinationId {
         DestinationId::of_bucket(self.endpoint.as_deref(), self.anonymous, &self.bucket)
     }
 
-    /// Whether `start` is from a clock that could not be right.
+    /// Returns whether `start` is from an implausible clock.
     pub fn suspect(&self) -> bool {
         self.clock == "suspect"
     }
 
-    /// As in a Head record.
+    /// Returns the JSON of a Head record.
     ///
     /// # Errors
-    /// None that is known: all of it can be written as JSON.
+    /// Infallible in practice: every field serializes.
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(&Versioned { v: VERSION, entry: self })
     }
 
-    /// From a Head record.
+    /// Parses the JSON of a Head record.
     ///
     /// # Errors
-    /// What is missing or wrong.
+    /// The reason: a missing or wrong field, or another version.
     pub fn from_json(json: &[u8]) -> Result<Self, String> {
-        // First the version alone: another one may lack fields, and the version is then the reason to name.
+        // The version first: an entry of another version may lack fields, and the error must name the version, not a field.
         check_version(json)?;
         serde_json::from_slice(json).map_err(|e| format!("its entry cannot be read: {e}"))
     }
 }
 
 impl ClosedEntry {
-    /// As in an End record.
+    /// Returns the JSON of an End record.
     ///
     /// # Errors
-    /// None that is known: all of it can be written as JSON.
+    /// Infallible in practice: every field serializes.
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(&Versioned { v: VERSION, entry: self })
     }
 
-    /// From an End record.
+    /// Parses the JSON of an End record.
     ///
     /// # Errors
-    /// What is missing or wrong.
+    /// The reason: a missing or wrong field, or another version.
     pub fn from_json(json: &[u8]) -> Result<Self, String> {
         check_version(json)?;
         serde_json::from_slice(json).map_err(|e| format!("its closing entry cannot be read: {e}"))

@@ -1,4 +1,4 @@
-//! What can go wrong with the spool.
+//! Errors of the spool.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 
 use gcstreamer_schema::units::bytes;
 
-/// Which limit is reached. Bytes.
+/// The limit that is reached, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// Property `max-spool-bytes`.
     Max {
-        /// In use, room kept for open chunks included.
+        /// Bytes in use, including the room reserved to close open chunks.
         used: u64,
         /// The limit.
         max: u64,
     },
-    /// `max-spool-bytes` is 0: a part of the file system stays free.
+    /// The free room that `max-spool-bytes=0` leaves to the file system.
     Free {
-        /// Free now.
+        /// Bytes free now.
         available: u64,
-        /// To stay free.
+        /// Bytes that must stay free.
         keep: u64,
     },
 }
@@ -44,25 +44,25 @@ impl fmt::Display for Limit {
     }
 }
 
-/// What went wrong. Every text names the path.
+/// An error of the spool. Every text names the path.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// Our own limit.
+    /// A limit of the spool is reached.
     #[error("spool-dir {root}: no room for {} more: {limit}", bytes(*needed), root = .root.display())]
     Full {
         /// The spool's folder.
         root: PathBuf,
-        /// Bytes asked for.
+        /// Bytes needed.
         needed: u64,
-        /// Which limit.
+        /// The limit.
         limit: Limit,
     },
-    /// The disk is full, or the quota is.
+    /// The file system or the user's disk quota is full.
     #[error("cannot {op} {path} in spool-dir: {source}: make room on this file system, or set max-spool-bytes lower", path = .path.display())]
     NoSpace {
-        /// What was tried.
+        /// The operation that failed.
         op: &'static str,
-        /// With what.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
@@ -70,9 +70,9 @@ pub enum SpoolError {
     /// Any other error of the disk.
     #[error("cannot {op} {path} in spool-dir: {source}", path = .path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         op: &'static str,
-        /// With what.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
@@ -82,7 +82,7 @@ pub enum SpoolError {
     Damaged {
         /// The chunk's file.
         path: PathBuf,
-        /// Where.
+        /// Offset of the record in the file.
         offset: u64,
     },
     /// Another process or sink holds the session.
@@ -91,7 +91,7 @@ pub enum SpoolError {
         /// The session's folder.
         path: PathBuf,
     },
-    /// A call that does not fit the state of the chunk: a bug in the caller.
+    /// The call does not fit the state of the chunk: a bug in the caller.
     #[error("{path}: {what}", path = .path.display())]
     Misuse {
         /// The chunk's file, or its folder.
@@ -107,8 +107,8 @@ impl SpoolError {
         matches!(self, Self::Full { .. } | Self::NoSpace { .. })
     }
 
-    /// Returns whether there would be room if files of `bytes` left the spool. A disk that others have filled beyond that stays full
-    /// whatever leaves it.
+    /// Returns whether there would be room if `bytes` of files were removed from the spool. False for a disk that other programs
+    /// have filled beyond that.
     pub fn is_mended_by(&self, bytes: u64) -> bool {
         match self {
             Self::Full {
@@ -131,13 +131,13 @@ impl SpoolError {
         matches!(self, Self::Io { source, .. } if source.kind() == ErrorKind::TimedOut)
     }
 
-    /// Returns whether the error says nothing of the file: the disk does not answer, or too many files are open. It is worth a
-    /// second try.
+    /// Returns whether the error is temporary and independent of the file: the disk does not answer, or too many files are open.
+    /// Try again.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if is_passing(source))
     }
 
-    /// A file could not be read.
+    /// Creates the error of a failed read.
     pub fn reading(path: PathBuf, source: io::Error) -> Self {
         Self::Io {
             op: "read",
@@ -155,7 +155,7 @@ impl SpoolError {
         }
     }
 
-    /// A bug in the caller.
+    /// Creates the error for a bug in the caller.
     pub(super) fn misuse(path: &Path, what: impl Into<String>) -> Self {
         Self::Misuse {
             path: path.to_owned(),

@@ -16,24 +16,24 @@ use super::quota::{Charge, blocks};
 use super::records::{to_u64, write_anew};
 use crate::base::lock::lock;
 
-/// How many files of one name the quarantine takes: one chunk is set aside again only after somebody has put it back.
+/// Maximum number of files of one name in the quarantine. A chunk is moved there again only after somebody has put it back.
 const MAX_OF_ONE_NAME: usize = 1000;
 
-/// Kept free for the End record beyond the length of the Head's entry.
+/// Bytes reserved for the End record beyond the length of the Head's entry. The End's entry has more values than the Head's.
 pub(super) const END_ROOM: u64 = 4096;
 
-/// The folder of a session whose lock is ours.
+/// The folder of a session. This process holds its lock until the last reference is dropped.
 pub(super) struct Folder {
     pub(super) spool: Arc<Spool>,
     pub(super) dir: PathBuf,
-    /// In the quota. Of a folder that was removed and made again there are two for a while.
+    /// Key in the quota. Unique for each value, because a folder that was removed and made again has two of them for a while.
     pub(super) key: String,
     pub(super) device_dir: String,
     pub(super) session: String,
     lock: Option<Box<dyn HeldLock>>,
-    /// Numbers of chunks that were given up and whose files may still be there: the disk hung, or refused.
+    /// Sequence numbers of abandoned chunks whose files may still exist, because the disk hung or refused the removal.
     unwanted: Arc<Mutex<BTreeSet<u64>>>,
-    /// Its removal was reported.
+    /// The removal of the folder was reported.
     is_reported: AtomicBool,
 }
 
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Folder {
 }
 
 impl Folder {
-    /// Takes the lock of an existing session folder. `None`: another holder has it, or the folder was removed.
+    /// Takes the lock of an existing session folder. Returns `None` if another holder has it, or if the folder was removed.
     pub(super) fn take(spool: &Arc<Spool>, device_dir: &str, session: &str) -> io::Result<Option<Arc<Self>>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let dir = spool.root.join(device_dir).join(session);
@@ -66,30 +66,31 @@ impl Folder {
         Ok(Some(folder))
     }
 
-    /// Whether somebody has removed the folder, or its lock file. Its chunks are lost unless they stand at their paths.
+    /// Returns whether somebody has removed the folder or its lock file. If only the lock file was removed, the chunks still
+    /// exist.
     pub(super) fn is_removed(&self) -> bool {
         let path = self.dir.join(LOCK);
         self.lock.as_ref().is_some_and(|lock| lock.is_removed(&path))
     }
 
-    /// The same, true once.
+    /// As [`Folder::is_removed`], but true only once.
     pub(super) fn take_removed(&self) -> bool {
-        // The disk is asked until it was reported; of two that find it at once one reports it.
+        // Asks the disk only until the removal is reported. The swap ensures that one of two threads reports it.
         !self.is_reported.load(Ordering::Relaxed) && self.is_removed() && !self.is_reported.swap(true, Ordering::Relaxed)
     }
 
-    /// Lists its chunks, sequence numbers and lengths, the oldest first. All that is in it counts as ours from here on: to be called once,
-    /// before anything is created in it.
+    /// Lists the chunks (sequence numbers and file lengths), the oldest first, and charges all files of the folder to this
+    /// process. Call it once, before any file is created in the folder: otherwise files are charged twice.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The folder cannot be read.
     pub(super) fn own_files(&self) -> Result<Vec<(u64, u64)>, SpoolError> {
         let listed = self.spool.disk.list(&self.dir);
         let all = listed.map_err(|e| SpoolError::io("read", &self.dir, e))?;
         let (mut bytes, mut files) = (0, Vec::new());
         for (name, listed) in all {
             let Listed::File(len) = listed else { continue };
-            // Files that are no chunks take room too.
+            // Files that are not chunks take room too.
             bytes += blocks(len);
             files.extend(sequence_of(&name).map(|sequence| (sequence, len)));
         }
@@ -102,7 +103,7 @@ impl Folder {
         self.dir.join(chunk_file(sequence))
     }
 
-    /// Makes the file of a chunk; one that was given up under this number is removed first.
+    /// Creates the file of a chunk. Removes an abandoned file of this number first.
     pub(super) fn create(&self, sequence: u64) -> io::Result<Arc<dyn DiskFile>> {
         let (disk, path) = (&self.spool.disk, self.path(sequence));
         let made = match disk.create(&path) {
@@ -116,10 +117,10 @@ impl Folder {
         Ok(made)
     }
 
-    /// Removes the file of a chunk that was begun and is not wanted. A disk that does not answer now removes it before it does what is
-    /// asked of it next: else the file would be in the way of its own chunk, and be found by the next start.
+    /// Removes the file of an abandoned chunk. If the disk does not answer, the removal happens before any later call. Otherwise
+    /// the file would block the creation of the same chunk, and the next start would find it.
     pub(super) fn remove_unwanted(&self, sequence: u64) {
-        // Before the disk is asked: until it answers, `create` may meet the file.
+        // Inserted before the call: until the disk answers, `create` may find the file.
         lock(&self.unwanted).insert(sequence);
         let (path, unwanted) = (self.path(sequence), Arc::clone(&self.unwanted));
         self.spool.disk.last(Box::new(move |disk| {
@@ -138,7 +139,7 @@ impl Folder {
         self.spool.disk.open(&path).map_err(|e| SpoolError::io("open", &path, e))
     }
 
-    /// The bytes of an End record.
+    /// Returns the bytes of an End record.
     pub(super) fn end_record(&self, closed: &ClosedEntry) -> Result<Vec<u8>, SpoolError> {
         let path = self.path(closed.entry.sequence);
         let json = closed.to_json().map_err(|e| SpoolError::misuse(&path, e.to_string()))?;
@@ -146,14 +147,14 @@ impl Folder {
         record.ok_or_else(|| SpoolError::misuse(&path, format!("an entry of {} bytes is too long", json.len())))
     }
 
-    /// The file's bytes and its name are durable when this returns.
+    /// Syncs the file and the folder: the file's bytes and its name are durable when this returns.
     pub(super) fn sync(&self, file: &dyn DiskFile, sequence: u64) -> Result<(), SpoolError> {
         file.sync_data()
             .map_err(|e| SpoolError::io("sync", &self.path(sequence), e))?;
         self.sync_names()
     }
 
-    /// Writes the records between two offsets again, after a failed sync.
+    /// Writes the records between two offsets again; see [`write_anew`].
     pub(super) fn write_anew(&self, file: &Arc<dyn DiskFile>, sequence: u64, from: u64, to: u64) -> Result<(), SpoolError> {
         let path = self.path(sequence);
         match write_anew(file, self.salt(sequence), from, to) {
@@ -170,8 +171,8 @@ impl Folder {
             .map_err(|e| SpoolError::io("sync", &self.dir, e))
     }
 
-    /// Writes a Footer: the End at `end_at` and everything before `tail` are durable. It only speeds up the next start, so it is
-    /// not synced, and an error is ignored. Returns the file's length after it.
+    /// Writes a Footer, which states that the End at `end_at` and everything before `tail` are durable. Returns the file's new
+    /// length. The Footer only speeds up the next start, so it is not synced, and an error is ignored.
     pub(super) fn seal(&self, file: &dyn DiskFile, sequence: u64, end_at: u64, tail: u64) -> u64 {
         let Some(footer) = record(Kind::Footer, self.salt(sequence), &end_at.to_le_bytes()) else {
             return tail;
@@ -179,14 +180,14 @@ impl Folder {
         match file.write_all_at(&[&footer], tail) {
             Ok(()) => tail.saturating_add(to_u64(footer.len())),
             Err(_) => {
-                // What is left of it is found to be torn at the next start.
+                // If this fails too, the next start treats the rest as a torn record.
                 let _ = file.set_len(tail);
                 tail
             }
         }
     }
 
-    /// Writes that the object was sent whole under a name.
+    /// Writes a Sent record: the whole object was sent under a name. Does not sync.
     pub(super) fn write_sent(&self, file: &dyn DiskFile, sequence: u64, mark: u32, at: u64) -> Result<(), SpoolError> {
         let path = self.path(sequence);
         let record = record(Kind::Sent, self.salt(sequence), &sent_payload(mark));
@@ -202,7 +203,7 @@ impl Folder {
         let from = self.path(sequence);
         let moved = || -> io::Result<PathBuf> {
             disk.create_dir(&aside)?;
-            // Before the move: a power cut might keep that and lose the folder that it goes to.
+            // Synced before the move: otherwise a power failure could keep the move and lose the folder, and the chunk with it.
             disk.sync_dir(root)?;
             let to = self.free_path(&aside, sequence)?;
             disk.rename(&from, &to)?;
@@ -215,7 +216,8 @@ impl Folder {
         Ok(to)
     }
 
-    /// Returns a path in the quarantine at which nothing is. Mostly the first: listing all that was set aside would take longer with each.
+    /// Returns a free path in the quarantine. Tries names in turn and does not list the folder, because a list grows with each
+    /// chunk that was ever moved there; the first name is almost always free.
     fn free_path(&self, aside: &Path, sequence: u64) -> io::Result<PathBuf> {
         for again in 0..MAX_OF_ONE_NAME {
             let path = aside.join(quarantined(&self.device_dir, &self.session, sequence, again));
@@ -223,7 +225,8 @@ impl Folder {
                 Err(e) if e.kind() == ErrorKind::NotFound => return Ok(path),
                 Ok(_) => {}
                 Err(e) if is_something_else(&e) => {}
-                // Says nothing of this name, where a file may be that a rename would replace, nor will it say more of the next one.
+                // Any other error leaves it open whether a file is there, and the rename would replace that file. The next name
+                // would fail in the same way.
                 Err(e) => return Err(e),
             }
         }
@@ -232,14 +235,15 @@ impl Folder {
     }
 }
 
-/// Whether a file cannot be opened because a folder or a link is in its place.
+/// Returns whether a file cannot be opened because a folder or a link is in its place.
 fn is_something_else(error: &io::Error) -> bool {
     error.kind() == ErrorKind::IsADirectory || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 impl Drop for Folder {
-    /// Removes the folders if they are empty. The lock is held meanwhile: a process that locks the removed lock file finds that it
-    /// is no longer the one in the folder. A folder that somebody has removed may exist again, with a lock of another holder.
+    /// Removes the abandoned files, and the folders if they are empty. The lock is held meanwhile: a process that locks the
+    /// removed lock file then finds that it is no longer the one in the folder. Removes nothing if somebody has removed the
+    /// folder, because it may exist again with another holder's lock.
     fn drop(&mut self) {
         self.spool.quota.disown(&self.key);
         let unwanted = std::mem::take(&mut *lock(&self.unwanted));
@@ -261,7 +265,7 @@ impl Drop for Folder {
                 // Fails while the device has another session.
                 let _ = disk.remove_dir(&device);
             }
-            // Released only now.
+            // Released last: until here no other process may take over the folder.
             drop(lock);
         }));
     }

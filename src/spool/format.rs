@@ -1,8 +1,8 @@
-//! The bytes of a chunk file: records with a marker, a length and a CRC32C.
+//! The format of a chunk file: records with a marker, a length and a CRC32C.
 //!
-//! PURE. A file is [`MAGIC`], then records that are only ever appended; `docs/spool.md` has the table. All numbers are
+//! PURE. A file is [`MAGIC`], then records that are only ever appended; the table is in `docs/spool.md`. All numbers are
 //! little-endian. The CRC of a record begins with a [`Salt`] made of the file's session and sequence number, so that a stale
-//! block of another chunk, or a record that lies inside a payload, is never taken for one of this file.
+//! block of another chunk, or a record that lies inside a payload, is never mistaken for a record of this file.
 
 /// The first bytes of a file; the last of them is the version of the format.
 pub const MAGIC: [u8; 8] = *b"GCSPOOL\x01";
@@ -10,32 +10,33 @@ pub const MAGIC: [u8; 8] = *b"GCSPOOL\x01";
 pub const RECORD_HEADER: usize = 12;
 /// Bytes of a Data record's payload in front of the object's bytes.
 pub const DATA_FIELDS: usize = 12;
-/// Most object bytes in one Data record.
+/// Maximum number of object bytes in one Data record.
 pub const MAX_DATA: usize = 1 << 20;
-/// Longest payload of a record.
+/// Maximum payload of a record in bytes.
 pub const MAX_PAYLOAD: usize = MAX_DATA + DATA_FIELDS;
-/// Length of a record that is a mark: all but Head, Data and End.
+/// Length of a mark: every record except Head, Data and End is one. All have the same length, because they are read backwards
+/// from the end of the file.
 pub const MARK_LEN: usize = RECORD_HEADER + 8;
 
-/// What every record begins with. No UTF-8, no MPEG start code.
+/// The first bytes of every record. Not valid UTF-8, so they cannot occur in the JSON of an entry, and not an MPEG start code.
 const MARKER: [u8; 3] = [0xD5, 0x9E, 0xC7];
-/// Offsets in Data records have 48 bits.
+/// Bytes of an offset in a Data record: 48 bits.
 const OFFSET_BYTES: usize = 6;
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The entry as it was when the chunk began.
+    /// The entry as known when the chunk began.
     Head,
     /// Bytes of the object.
     Data,
-    /// The entry as it is to be stored, with size and CRC32C of the object.
+    /// The entry with its final values, with size and CRC32C of the object.
     End,
-    /// Written after the End was synced: where it is, and that all before this record is durable.
+    /// States that everything before this record is durable, and the offset of the End. Written after the End was synced.
     Footer,
     /// The server has the object.
     Confirmed,
-    /// A first request is about to be made, and the chunk is not closed: it is sent from here and from memory.
+    /// A request is about to send a chunk that is not closed, from the file and from memory. Written before the first request.
     Attempted,
     /// The object was sent whole under a name.
     Sent,
@@ -68,36 +69,36 @@ impl Kind {
     }
 }
 
-/// What the CRCs of one file begin with.
+/// The initial value of all CRCs of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Salt(u32);
 
 impl Salt {
-    /// The salt of a chunk's file.
+    /// Returns the salt of a chunk's file.
     pub fn of(session: &str, sequence: u64) -> Self {
         Self(crc32c::crc32c(format!("{session}/{sequence:020}").as_bytes()))
     }
 }
 
-/// A record's first bytes, taken apart.
+/// A parsed record header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What it is.
+    /// Kind of the record.
     pub kind: Kind,
-    /// Bytes of its payload.
+    /// Length of its payload in bytes.
     pub len: usize,
     crc: u32,
 }
 
 impl Header {
-    /// Reads a header; `None` if there is none.
+    /// Parses a header; `None` if the bytes are not one.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (marker, rest) = bytes.split_first_chunk::<3>()?;
         let (code, rest) = rest.split_first()?;
         let (len, rest) = rest.split_first_chunk::<4>()?;
         let crc = rest.first_chunk::<4>()?;
         let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
-        // A damaged length must not make a reader ask for gigabytes.
+        // A damaged length must not make a reader allocate gigabytes.
         if *marker != MARKER || len > MAX_PAYLOAD {
             return None;
         }
@@ -108,18 +109,18 @@ impl Header {
         })
     }
 
-    /// Whether this is the payload that was written, in the file that the salt is of.
+    /// Returns whether `payload` is what was written, in the file that `salt` belongs to.
     pub fn verifies(&self, salt: Salt, payload: &[u8]) -> bool {
         payload.len() == self.len && checksum(self.kind, self.len, salt, &[payload]) == Some(self.crc)
     }
 
-    /// Bytes of the whole record.
+    /// Returns the length of the whole record in bytes.
     pub fn record_len(&self) -> usize {
         RECORD_HEADER + self.len
     }
 }
 
-/// The header of a record whose payload is made of these parts; `None` where they are longer than [`MAX_PAYLOAD`].
+/// Returns the header of a record whose payload is the concatenation of `parts`; `None` if that is longer than [`MAX_PAYLOAD`].
 pub fn header(kind: Kind, salt: Salt, parts: &[&[u8]]) -> Option<[u8; RECORD_HEADER]> {
     let len: usize = parts.iter().map(|p| p.len()).sum();
     if len > MAX_PAYLOAD {
@@ -133,7 +134,7 @@ pub fn header(kind: Kind, salt: Salt, parts: &[&[u8]]) -> Option<[u8; RECORD_HEA
     Some(out)
 }
 
-/// A whole record; `None` where the payload is longer than [`MAX_PAYLOAD`].
+/// Returns a whole record; `None` if the payload is longer than [`MAX_PAYLOAD`].
 pub fn record(kind: Kind, salt: Salt, payload: &[u8]) -> Option<Vec<u8>> {
     let mut out = header(kind, salt, &[payload])?.to_vec();
     out.extend_from_slice(payload);
@@ -142,22 +143,22 @@ pub fn record(kind: Kind, salt: Salt, payload: &[u8]) -> Option<Vec<u8>> {
 
 fn checksum(kind: Kind, len: usize, salt: Salt, parts: &[&[u8]]) -> Option<u32> {
     let len = u32::try_from(len).ok()?.to_le_bytes();
-    // Kind and length too: a flipped bit there would turn a sound payload into another record.
+    // Kind and length are included: a flipped bit there would turn an intact payload into another record.
     let crc = crc32c::crc32c_append(salt.0, &[kind.code(), len[0], len[1], len[2], len[3]]);
     Some(parts.iter().fold(crc, |crc, part| crc32c::crc32c_append(crc, part)))
 }
 
-/// Payload of a Data record, without the bytes.
+/// The fields of a Data record in front of the object's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataFields {
-    /// Offset of the first of them in the object.
+    /// Offset of the first byte in the object.
     pub at: u64,
-    /// So many bytes of the file were known to be durable when the record was written.
+    /// Number of bytes of the file that were known to be durable when the record was written.
     pub synced: u64,
 }
 
 impl DataFields {
-    /// As they stand in the file; `None` where an offset has more than 48 bits.
+    /// Returns the bytes of the fields; `None` if an offset has more than 48 bits.
     pub fn encode(self) -> Option<[u8; DATA_FIELDS]> {
         if (self.at | self.synced) >> (8 * OFFSET_BYTES) != 0 {
             return None;
@@ -169,7 +170,7 @@ impl DataFields {
         Some(out)
     }
 
-    /// From the payload of a Data record.
+    /// Parses the payload of a Data record.
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let (at, rest) = payload.split_first_chunk::<OFFSET_BYTES>()?;
         let synced = rest.first_chunk::<OFFSET_BYTES>()?;
@@ -181,22 +182,23 @@ impl DataFields {
     }
 }
 
-/// The payload of a Sent record, see [`name_mark`](super::entry::name_mark).
+/// Returns the payload of a Sent record, see [`name_mark`](super::entry::name_mark).
 pub fn sent_payload(mark: u32) -> [u8; 8] {
     u64::from(mark).to_le_bytes()
 }
 
-/// Payload of a Sent record.
+/// Parses the payload of a Sent record and returns its mark.
 pub fn parse_sent(payload: &[u8]) -> Option<u32> {
     u32::try_from(parse_mark(payload)?).ok()
 }
 
-/// The offset in the payload of a Footer (where the End record is), or of a Confirmed or Attempted record (where it is itself).
+/// Parses the payload of a Footer and returns the offset of the End record, or of a Confirmed or Attempted record and returns its
+/// own offset.
 pub fn parse_mark(payload: &[u8]) -> Option<u64> {
     payload.try_into().ok().map(u64::from_le_bytes)
 }
 
-/// Where in `bytes` the next record may begin.
+/// Returns the index in `bytes` at which the next record may begin.
 pub fn find_marker(bytes: &[u8]) -> Option<usize> {
     let mut from = 0;
     loop {
@@ -209,16 +211,16 @@ pub fn find_marker(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Result of parsing the first bytes of a file; `Err` is the reason why it cannot be read.
+/// Checks the first bytes of a file. Returns false if the magic is torn by a crash.
 ///
 /// # Errors
-/// Another magic or another version.
+/// Another magic or another version; the text is the reason.
 pub fn check_magic(first: &[u8]) -> Result<bool, String> {
     let first = first.get(..MAGIC.len()).unwrap_or(first);
     if first == MAGIC {
         return Ok(true);
     }
-    // Torn by a crash: what is left of the magic, and zeros.
+    // A crash leaves a beginning of the magic, followed by zeros.
     let written = first.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
     if MAGIC.starts_with(first.get(..written).unwrap_or_default()) {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! Inspects one chunk file: with two reads if it was closed in order, else record by record.
+//! Inspects one chunk file: with two reads if it ends in a Footer or a Confirmed record, otherwise record by record.
 
 use std::io;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use super::format::{
 use super::records::{Record, Records, read_some, to_u64};
 use super::recovery::{Head, Scan};
 
-/// Read at the end of a file: most End records are in it.
+/// Bytes read at the end of a file: they include most End records.
 const TAIL: usize = 16 << 10;
 
-/// Where things are in a file that was looked at.
+/// The result of inspecting a file.
 #[derive(Clone, Debug)]
 pub(super) struct Inspection {
     pub(super) scan: Scan,
-    /// Where the last End record begins.
+    /// Offset of the last End record.
     pub(super) end_at: u64,
     pub(super) file_len: u64,
 }
@@ -58,7 +58,7 @@ struct FileId<'a> {
 }
 
 impl FileId<'_> {
-    /// A file that ends in a Footer or in a Confirmed record is understood from its end.
+    /// Inspects the end of the file only. Returns `None` if it does not end in a Footer or a Confirmed record.
     fn quick(&self, file: &dyn DiskFile, file_len: u64) -> io::Result<Option<Inspection>> {
         let from = file_len.saturating_sub(to_u64(TAIL));
         let tail = read_some(file, from, TAIL)?;
@@ -68,13 +68,13 @@ impl FileId<'_> {
         let mut behind = tail.len();
         let (kind, end_at) = loop {
             let Some(at) = behind.checked_sub(MARK_LEN) else {
-                // More marks than one read holds: the walk reads them all.
+                // The file ends in more marks than one read holds. The walk reads them all.
                 return Ok(None);
             };
             let Some((header, payload)) = tail.get(at..behind).and_then(|mark| self.mark(mark)) else {
                 return Ok(None);
             };
-            // Some of them may stand behind the Footer.
+            // Sent records may follow the Footer.
             if header.kind == Kind::Sent {
                 scan.sent.extend(parse_sent(payload));
                 behind = at;
@@ -85,23 +85,23 @@ impl FileId<'_> {
             };
             break (header.kind, end_at);
         };
-        // As they stand in the file.
+        // In the order of the file: a mark is removed by cutting the file in front of it.
         scan.sent.reverse();
         match kind {
             Kind::Confirmed => {
                 scan.confirmed = true;
-                // The next older chunk may end where this one begins.
+                // Needed for the chunk before this one: if that one was open, it ends where this one begins (P4).
                 if let Some(entry) = self.head(file)? {
                     scan.head = Head::Entry(Box::new(entry));
                 }
             }
             Kind::Footer => {
                 let Some(closed) = self.end(file, &tail, from, end_at)? else {
-                    // The End is damaged: the walk finds out how far the file is good.
+                    // The End is damaged. The walk determines how far the file is intact.
                     return Ok(None);
                 };
                 scan.sealed = true;
-                // Taken from the End: records are checked when they are uploaded, or a start would read the whole spool.
+                // Not verified here: a start would have to read the whole spool. Records are checked during the upload.
                 scan.data = closed.size;
                 scan.closed = Some(Box::new(closed));
             }
@@ -110,7 +110,7 @@ impl FileId<'_> {
         Ok(Some(Inspection { scan, end_at, file_len }))
     }
 
-    /// A sound mark of these bytes, and its payload.
+    /// Parses an intact mark and returns its header and payload.
     fn mark<'b>(&self, bytes: &'b [u8]) -> Option<(Header, &'b [u8])> {
         let (header, payload) = Header::parse(bytes).zip(bytes.get(RECORD_HEADER..))?;
         header.verifies(self.salt, payload).then_some((header, payload))
@@ -170,7 +170,8 @@ impl FileId<'_> {
                 offset = next;
                 walk.scan.tail = offset;
             }
-            // Here the CRC of another chunk's Head fails: a renamed file would count as empty, and be removed.
+            // The CRC of another chunk's Head fails with this chunk's salt. Without this check, a renamed file would count as
+            // empty and be removed.
             if walk.scan.head == Head::Missing
                 && let Some(why) = self.stranger(&**file)?
             {
@@ -193,7 +194,7 @@ impl FileId<'_> {
     fn step(&self, walk: &mut Walk, record: &Record, offset: u64) -> bool {
         let scan = &mut walk.scan;
         if record.kind != Kind::Sent {
-            // It counts while only others of its kind follow: whoever takes one back may cut it off then.
+            // A mark counts only while nothing but marks follows: only then can it be removed by truncating the file.
             scan.sent.clear();
         }
         let begun = matches!(scan.head, Head::Entry(_));
@@ -206,7 +207,7 @@ impl FileId<'_> {
                 };
                 matches!(scan.head, Head::Entry(_))
             }
-            // No bytes of the object follow an End.
+            // Data after an End is not valid.
             Kind::Data if begun && scan.closed.is_none() => match DataFields::parse(&record.payload) {
                 Some(fields) if fields.at == scan.data => {
                     scan.data = scan
@@ -245,7 +246,7 @@ impl FileId<'_> {
         }
     }
 
-    /// An intact Head of another chunk: the file was renamed.
+    /// Returns the reason if the file has an intact Head of another chunk, which means that the file was renamed.
     fn stranger(&self, file: &dyn DiskFile) -> io::Result<Option<String>> {
         let bytes = read_some(file, to_u64(MAGIC.len()), RECORD_HEADER + super::format::MAX_PAYLOAD)?;
         let Some(header) = Header::parse(&bytes).filter(|h| h.kind == Kind::Head) else {
@@ -273,20 +274,20 @@ struct Walk {
 }
 
 impl Walk {
-    /// Learns from an intact record how much was durable when it was written.
+    /// Raises the watermark to the number of durable bytes that an intact record states.
     fn learn(&mut self, record: &Record, at: u64) {
         let synced = match record.kind {
             Kind::Data => DataFields::parse(&record.payload).map_or(0, |f| f.synced),
-            // A Footer is written only after all in front of it was synced.
+            // These are written only after everything in front of them was synced.
             Kind::Footer | Kind::Confirmed => at,
             Kind::Head | Kind::End | Kind::Attempted | Kind::Sent => 0,
         };
         self.scan.watermark = self.scan.watermark.max(synced);
     }
 
-    /// Learns the same from the intact records behind the first damaged one.
+    /// Learns from the intact records behind the first damaged one.
     fn resynchronise(&mut self, records: &mut Records, mut offset: u64, file_len: u64) -> io::Result<()> {
-        // Bounded, so that a file full of markers cannot delay a start.
+        // Bounded, so that a file full of markers cannot delay a start: each marker can cost a checksum over 1 MiB.
         let mut budget = file_len.saturating_mul(4).saturating_add(64 << 20);
         while let Some((at, record)) = records.find(offset, &mut budget)? {
             // What the server has is removed, even if the file is damaged.
@@ -295,7 +296,7 @@ impl Walk {
             offset = record.next;
         }
         if budget == 0 {
-            // How much was durable is not known: the file is set aside, and nothing of it is thrown away.
+            // The watermark is unknown. The maximum sends the file to the quarantine, so that no byte of it is deleted.
             self.scan.watermark = u64::MAX;
         }
         Ok(())

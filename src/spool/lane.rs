@@ -1,12 +1,13 @@
-//! One way to a disk that may hang: a caller waits at most [`PATIENCE`] without progress.
+//! Runs file system calls on threads of their own: a caller waits at most [`PATIENCE`] without progress.
 //!
-//! A call into a file system that does not answer (an NFS mount that is away, a failing card) cannot be broken off. So it is made on a
-//! thread of the lane, and the caller gets `TimedOut` when nothing has moved for too long. While that call is stuck, all
-//! others fail at once and reach no thread: one thread is stuck for each spool folder (while somebody drains as many as it had at once), not
-//! one for each question. What was asked for in vain may still happen when the disk comes back, but always before whatever is asked next.
+//! A call into a file system that does not answer (an NFS server that is unreachable, a failing card) cannot be cancelled. So it
+//! runs on a thread of the lane, and the caller gets `TimedOut` when nothing has moved for too long. While that call is stuck,
+//! all others fail at once and start no thread: a hung disk costs one thread for each spool folder (during
+//! [draining](Lane::draining), as many as were running), not one for each call. A call that timed out may still take effect when
+//! the disk returns, but always before any later call.
 //!
-//! One call at a time, reads and writes in turn. Several only while somebody [drains](Lane::draining): a file system makes one commit of
-//! several syncs. No GStreamer, no tokio.
+//! Calls run one at a time, reads and writes alternately. Several run at once only while somebody [drains](Lane::draining): a
+//! file system then combines several syncs into one commit. No GStreamer, no tokio.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -23,17 +24,17 @@ use crate::base::registry::Registry;
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Idle time after which a thread ends.
 const IDLE: Duration = Duration::from_secs(10);
-/// Calls at once while somebody hurries.
+/// Calls at once while somebody drains.
 const HURRIED: usize = 8;
-/// A call that takes this part of the patience is slow.
+/// A call that takes longer than [`PATIENCE`] divided by this is slow.
 const SLOW: u32 = 5;
 
-/// What a call does to the disk: reads are not to wait for a queue of syncs.
+/// What a call does to the disk. Reads have a queue of their own, so that they do not wait behind many syncs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Leaves it as it is.
+    /// Changes nothing.
     Read,
-    /// Changes it.
+    /// Changes files or folders.
     Write,
 }
 
@@ -43,9 +44,9 @@ type Job = Box<dyn FnOnce() + Send>;
 struct LaneState {
     reads: VecDeque<Job>,
     writes: VecDeque<Job>,
-    /// The last job that began was a read.
+    /// The job that was started last was a read.
     was_read: bool,
-    /// When the calls that are being made began, by thread.
+    /// The running calls: number of the thread and start of the call.
     busy: Vec<(u64, Instant)>,
     workers: usize,
     idle: usize,
@@ -55,7 +56,7 @@ struct LaneState {
 
 struct Shared {
     state: Mutex<LaneState>,
-    /// There is a job.
+    /// Signalled when a job is queued.
     work: Condvar,
     patience: Duration,
 }
@@ -65,11 +66,12 @@ struct Shared {
 pub struct Lane(Arc<Shared>);
 
 thread_local! {
-    /// This is a thread of a lane: what it calls is part of its job.
+    /// Set on the threads of a lane. A call made there is part of the running job and must not be queued.
     static IN_LANE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The lanes of the process by their folder. A stuck thread keeps its lane.
+/// The lanes of the process by their folder. A stuck thread holds a reference to its lane, so the next user of the folder gets
+/// the same one.
 static LANES: Registry<PathBuf, Shared> = Registry::new();
 
 impl std::fmt::Debug for Lane {
@@ -78,7 +80,7 @@ impl std::fmt::Debug for Lane {
     }
 }
 
-/// While this lives, several calls are made at once.
+/// While this exists, several calls run at once.
 pub struct Draining(Lane);
 
 impl Drop for Draining {
@@ -87,11 +89,11 @@ impl Drop for Draining {
     }
 }
 
-/// What became of a call, between its thread and its caller.
+/// The state of a call, shared by its thread and its caller.
 enum Outcome<T> {
     Waiting,
     Done(io::Result<T>),
-    /// Nobody waits any more.
+    /// The caller has timed out.
     GivenUp,
 }
 
@@ -101,14 +103,14 @@ struct Slot<T> {
 }
 
 impl Lane {
-    /// The lane of a folder; all that use the folder share it.
+    /// Returns the lane of a folder; all its users share it.
     pub fn of(folder: &Path) -> Self {
         // Not `canonicalize`: that asks the disk, which may hang.
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         Self(LANES.get_or(folder, || Self::new(PATIENCE).0))
     }
 
-    /// One of its own.
+    /// Creates a lane that is not shared by a folder.
     pub fn new(patience: Duration) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
@@ -117,13 +119,13 @@ impl Lane {
         }))
     }
 
-    /// Makes several calls at once, as long as the result lives.
+    /// Allows several calls at once until the result is dropped.
     pub fn draining(&self) -> Draining {
         self.lock().draining += 1;
         Draining(self.clone())
     }
 
-    /// Whether a call is stuck.
+    /// Returns whether a call is stuck.
     pub fn is_stuck(&self) -> bool {
         self.lock().is_stuck(self.0.patience, Instant::now())
     }
@@ -132,7 +134,7 @@ impl Lane {
         lock(&self.0.state)
     }
 
-    /// Makes a call.
+    /// Runs `call` on a thread of the lane and waits for its result.
     ///
     /// # Errors
     /// The call's own. `TimedOut`: this call, or the one before it, is stuck.
@@ -144,7 +146,8 @@ impl Lane {
         self.run_or_undo(kind, None, call, |_| {})
     }
 
-    /// The same for a call whose result matters even if no caller waits for it any more: `undo` reverts it then.
+    /// As [`Lane::run`], with at most `at_most` to wait. If the caller has timed out and the call succeeds later, `undo` gets its
+    /// result and reverts it.
     pub(super) fn run_or_undo<T: Send + 'static>(
         &self,
         kind: Kind,
@@ -162,12 +165,12 @@ impl Lane {
         });
         let told = Arc::clone(&slot);
         let job = move || {
-            // It has not begun, and its caller has gone on without it.
+            // The caller has timed out before the job was started: skip it.
             if told.is_given_up() {
                 return;
             }
             let result = call();
-            // On this thread, and so before whatever is asked next.
+            // On this thread, so that the effect is reverted before any later call can see it.
             if let Some(Ok(unwanted)) = told.finish(result) {
                 undo(unwanted);
             }
@@ -178,12 +181,14 @@ impl Lane {
         self.wait(&slot, at_most)
     }
 
-    /// Makes a call and waits only a moment for it, and not at all where another takes long: it is made later then.
+    /// Queues `call` and waits at most `at_most` for it; does not wait at all if a running call already takes longer. In both
+    /// cases `call` runs later.
     pub(super) fn last(&self, at_most: Duration, call: impl FnOnce() + Send + 'static) {
-        // Part of a job of the lane: what waits behind that job is to find it done.
+        // Inside a job of the lane: done before the jobs behind it, which rely on that order.
         if IN_LANE.get() {
             return call();
         }
+        // `push`, not `begin`: a stuck lane must not refuse this job, because it has to run in the end.
         let is_slow = self.lock().oldest(Instant::now()) > at_most;
         if is_slow {
             self.push(Kind::Write, Box::new(call));
@@ -205,7 +210,7 @@ impl Lane {
         io::Error::new(ErrorKind::TimedOut, format!("the disk has not answered for {seconds} s"))
     }
 
-    /// Queues a job unless the lane is stuck.
+    /// Queues a job and returns true; returns false if the lane is stuck.
     fn begin(&self, kind: Kind, job: Job) -> bool {
         if self.is_stuck() {
             return false;
@@ -221,7 +226,7 @@ impl Lane {
             Kind::Write => state.writes.push_back(job),
         }
         let waiting = state.reads.len() + state.writes.len();
-        // A disk that takes its time for one call is not given more: it may be about to hang, with a thread for each.
+        // No more threads for a slow disk: if it is about to hang, each of them would get stuck.
         let is_slow = state.oldest(Instant::now()) >= self.0.patience / SLOW;
         let most = if state.draining > 0 && !is_slow { HURRIED } else { 1 };
         if state.idle < waiting && state.workers < most {
@@ -229,7 +234,7 @@ impl Lane {
             state.next_worker += 1;
             let shared = Arc::clone(&self.0);
             let worker = thread::Builder::new().name("gcs-spool".to_owned());
-            // Without a thread the callers time out, see `wait`.
+            // If no thread can be started, the callers time out, see `wait`.
             if worker.spawn(move || work(&Self(shared), id)).is_ok() {
                 state.workers += 1;
             }
@@ -238,7 +243,7 @@ impl Lane {
         self.0.work.notify_one();
     }
 
-    /// Waits for a job's end, as long as the lane moves.
+    /// Waits for the end of a job while the lane makes progress.
     fn wait<T>(&self, slot: &Slot<T>, at_most: Option<Duration>) -> io::Result<T> {
         let began = Instant::now();
         let mut outcome = slot.lock();
@@ -248,21 +253,21 @@ impl Lane {
                 Outcome::Waiting | Outcome::GivenUp => {}
             }
             let (now, patience) = (Instant::now(), self.0.patience);
-            // The slot is locked, then the lane: nobody takes them the other way round.
+            // Lock order: slot, then lane. No code locks them in the other order.
             let (oldest, nobody) = {
                 let state = self.lock();
                 (state.oldest(now), state.workers == 0)
             };
-            // The system gave us no thread: nothing will answer.
+            // Without a worker (the system refused a thread) no call is running that could become too old.
             let is_over = oldest >= patience || (nobody && began.elapsed() >= patience);
             if is_over || at_most.is_some_and(|most| began.elapsed() >= most) {
                 *outcome = Outcome::GivenUp;
                 return Err(self.timed_out());
             }
-            // Only the call that is being made has an age: a long queue that moves is no hang.
+            // Only the running call has an age: a long queue that makes progress is no hang.
             let left = patience.saturating_sub(oldest);
             let left = at_most.map_or(left, |most| left.min(most.saturating_sub(began.elapsed())));
-            // With a wait of 0 the loop would spin.
+            // A wait of 0 would make this a busy loop.
             let left = left.max(Duration::from_millis(1));
             outcome = slot
                 .done
@@ -274,7 +279,7 @@ impl Lane {
 }
 
 impl LaneState {
-    /// Age of the oldest call that is being made.
+    /// Returns the age of the oldest running call.
     fn oldest(&self, now: Instant) -> Duration {
         let ages = self.busy.iter().map(|(_, since)| now.saturating_duration_since(*since));
         ages.max().unwrap_or_default()
@@ -284,6 +289,7 @@ impl LaneState {
         self.oldest(now) >= patience
     }
 
+    /// Takes the next job. Reads and writes alternate, so that neither queue starves the other.
     fn next(&mut self) -> Option<Job> {
         let read_first = !self.was_read || self.writes.is_empty();
         let job = match read_first {
@@ -319,7 +325,7 @@ impl<T> Slot<T> {
     }
 }
 
-/// A thread of the lane.
+/// The main function of a lane's thread.
 fn work(lane: &Lane, id: u64) {
     IN_LANE.set(true);
     let mut state = lane.lock();
@@ -327,13 +333,13 @@ fn work(lane: &Lane, id: u64) {
         if let Some(job) = state.next() {
             state.busy.push((id, Instant::now()));
             drop(state);
-            // A panic in a job must not take the lane with it; the caller sees it as a disk that does not answer.
+            // A panic must not end the worker: `workers` and `busy` would stay wrong for ever. The caller of that job times out.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
             state = lane.lock();
             state.busy.retain(|(worker, _)| *worker != id);
             continue;
         }
-        // Of those that hurried one stays.
+        // The extra threads of a drain end with it; one stays.
         if state.workers > 1 && state.draining == 0 {
             break;
         }
@@ -341,7 +347,7 @@ fn work(lane: &Lane, id: u64) {
         let (woken, timeout) = lane.0.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
         state = woken;
         state.idle -= 1;
-        // A job may have come with the timeout: without this thread it would lie there until the next `push`.
+        // A job may have been queued at the moment of the timeout. Without this check it would wait for the next `push`.
         if timeout.timed_out() && state.reads.is_empty() && state.writes.is_empty() {
             break;
         }

@@ -1,20 +1,20 @@
-//! Chunks wait on disk until Cloud Storage has them.
+//! Stores chunks on disk until Cloud Storage has them.
 //!
-//! What was synced survives SIGKILL at any instruction, and the loss of everything that was not synced. It is uploaded once,
+//! Synced bytes survive SIGKILL at any instruction, and a power failure that loses everything else. A chunk is uploaded once,
 //! under its own bucket, endpoint, name and metadata. `docs/spool.md` lists the promises (P1…) that the tests cite.
 //!
-//! - [`format`], [`entry`], `destination`, [`paths`], [`recovery`] PURE: the bytes, what is known of a chunk, where it goes, names, and
-//!   what becomes of what is found.
-//! - [`disk`]: what is asked of a disk. `sim` in tests: one that crashes and fails.
+//! - [`format`], [`entry`], `destination`, [`paths`], [`recovery`] PURE: the bytes of a file, the values of a chunk, its
+//!   destination, the names of files and folders, and the decision what to do with each file at a start.
+//! - [`disk`]: the file system calls that the spool needs. `sim` in tests: a disk that crashes and fails.
 //! - [`Spool`]: one folder and its limit. [`Session`]: one lock. [`OpenChunk`]: a chunk that is being written. [`Stored`]: a
-//!   chunk that may be uploaded; only closing a chunk durably makes one. [`Partial`]: a half-written chunk of an earlier
+//!   chunk that may be uploaded; only closing a chunk durably creates one. [`Partial`]: a half-written chunk of an earlier
 //!   process.
-//! - [`Leftovers`]: what earlier processes left, taken over session by session. [`adopt()`]: all of it at once.
-//! - [`lane`]: one way to a disk that may hang; [`watched`]: a disk whose every call goes there.
+//! - [`Leftovers`]: the sessions of earlier processes, taken over one by one. [`adopt()`]: all of them at once.
+//! - [`lane`]: threads for the calls to a disk that may hang; [`watched`]: a disk whose every call runs there.
 //! - `quota`, `usage`: how much disk is used, by the sinks of this process and by the others that share the folder.
 //! - [`boot`]: which boot of the machine this is.
 //!
-//! All of it blocks on the disk: call it from threads that may wait. No GStreamer, no tokio.
+//! All of it blocks on the disk: call it from threads that may block. No GStreamer, no tokio.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -64,12 +64,12 @@ use paths::{LOCK, QUARANTINE};
 use quota::{Charge, Quota, Refused, blocks};
 use usage::{USAGE, Usage};
 
-/// At least this much of the file system stays free if no `max-spool-bytes` is set.
+/// Without `max-spool-bytes`, at least this many bytes of the file system stay free.
 const KEEP_BYTES: u64 = 1 << 30;
-/// One part in this many stays free, too.
+/// Without `max-spool-bytes`, at least one part in this many of the file system stays free.
 const KEEP_SHARE: u64 = 10;
 
-/// The accounts of this process by their folder.
+/// The quotas of this process by their folder.
 static QUOTAS: Registry<PathBuf, Quota> = Registry::new();
 
 /// One spool folder, as one sink uses it.
@@ -80,43 +80,44 @@ pub struct Spool {
     quota: Arc<Quota>,
     /// The sink's number in the quota.
     sink: u64,
-    /// Folders whose locks this sink holds, with what each is in the quota.
+    /// Folders whose locks this sink holds, and the key of each in the quota.
     watched: Mutex<Vec<(Weak<Folder>, String)>>,
 }
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        // A limit and an input end with the sink that set them: the quota outlives it while others use the folder.
+        // The quota outlives this sink while others use the folder; its limit and its input rate must not.
         self.quota.set_limit(self.sink, 0);
         self.quota.set_input(self.sink, 0);
     }
 }
 
 impl Spool {
-    /// Opens the folder of the property `spool-dir` and creates it if absent. `max`: property `max-spool-bytes`, 0 = this sink sets
-    /// no limit. All spools of the process on one folder share one quota, whatever path leads there. The smallest limit applies to
-    /// all of them; without any, max(10 %, 1 GiB) of the file system stay free.
+    /// Opens the folder of the property `spool-dir` and creates it if absent. `max`: property `max-spool-bytes`, 0 = this sink
+    /// sets no limit. All spools of the process on one folder share one quota, whatever path leads there. The smallest limit
+    /// applies to all of them; without any, max(10 %, 1 GiB) of the file system stays free.
     ///
     /// # Errors
-    /// The folder cannot be made, read or written.
+    /// The folder cannot be created, read or written, or the disk does not answer.
     pub fn open(disk: Arc<dyn Disk>, root: &Path, max: u64) -> Result<Arc<Self>, SpoolError> {
         make_root(&*disk, root)?;
-        // Two paths to one folder have to find one quota.
+        // Two paths to one folder must find the same quota.
         let root = disk.canonical(root).map_err(|e| SpoolError::io("open", root, e))?;
         let quota = match QUOTAS.get(&root) {
             Some(quota) => quota,
             None => {
-                // `count` takes what it cannot read for empty: a folder that cannot be read has to fail here.
+                // `count` treats an unreadable folder as empty, so an unreadable root must fail here.
                 list_root(&*disk, &root)?;
                 let all = || count(&*disk, &root);
-                // Where nothing can be written, a full disk for one, our own figures have to do.
+                // If nothing can be written, for example on a full disk, this process relies on its own figures.
                 let counted = Arc::new(match Usage::join(Arc::clone(&disk), &root, all) {
-                    // Opened again when the disk answers: a quota made now would never share its figures.
+                    // An error: the caller opens the spool again when the disk answers. A quota made now would never be shared.
                     Err(e) if e.kind() == ErrorKind::TimedOut => return Err(SpoolError::io("share the usage of", &root, e)),
                     Err(e) => Quota::alone(all(), e.to_string()),
                     Ok((usage, others)) => Quota::new(others, Some(usage)),
                 });
-                // Two sinks may count at the same time: the first result is kept, nothing was written before it.
+                // Two sinks may count at the same time. The first result is kept; both are right, because neither sink has
+                // written yet.
                 QUOTAS.get_or(root.clone(), || counted)
             }
         };
@@ -133,24 +134,24 @@ impl Spool {
         }))
     }
 
-    /// The folder, without links.
+    /// Returns the path of the folder, without links.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Bytes of disk in use, in blocks of 4 KiB, without what other processes hold.
+    /// Returns the bytes of disk in use, in blocks of 4 KiB, without those of other processes.
     pub fn used(&self) -> u64 {
         self.quota.used()
     }
 
-    /// Bytes of disk in the folders whose locks this sink holds, in blocks of 4 KiB: what waits of this sink.
+    /// Returns the bytes of disk in the folders whose locks this sink holds, in blocks of 4 KiB.
     pub fn held(&self) -> u64 {
         let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        // Not asked of the folders: whoever holds one last asks the disk.
+        // By key, without upgrading the folders: dropping the last reference to a folder calls the disk, which may hang.
         self.quota.used_in(watched.iter().map(|(_, key)| key.as_str()))
     }
 
-    /// Returns how many bytes may still be written, by the limit and by the file system; 0 if that cannot be asked.
+    /// Returns how many bytes may still be written, by the limit and by the file system; 0 if the file system does not answer.
     pub fn room(&self) -> u64 {
         let Ok(space) = self.disk.glance(&self.root) else { return 0 };
         match self.quota.room() {
@@ -159,41 +160,41 @@ impl Spool {
         }
     }
 
-    /// Sets how many bytes a second this sink receives, in place of what it has set before. 0 = it has ended.
+    /// Replaces the input rate of this sink, bytes per second; 0 = it has ended.
     pub fn set_input(&self, rate: u64) {
         self.quota.set_input(self.sink, rate);
     }
 
-    /// Returns how many bytes a second all sinks of this process with this folder receive.
+    /// Returns the input rate of all sinks of this process with this folder, bytes per second.
     pub fn input(&self) -> u64 {
         self.quota.input()
     }
 
-    /// Asks whether the disk answers.
+    /// Checks that the disk answers, by a sync of the folder.
     ///
     /// # Errors
-    /// It does not, or the folder cannot be synced.
+    /// It does not answer, or the sync fails.
     pub fn probe(&self) -> Result<(), SpoolError> {
         let synced = self.disk.sync_dir(&self.root);
         synced.map_err(|e| SpoolError::io("sync", &self.root, e))
     }
 
-    /// Tells the other processes with this folder what is used here, and asks what they use, if it is time for that.
+    /// Exchanges usage figures with the other processes that use this folder, if an exchange is due.
     pub fn share_usage(&self) {
         self.quota.share();
     }
 
-    /// Returns why this process does not share its usage with others, once for all its sinks.
+    /// Returns why this process does not share its usage with others; only once for all its sinks.
     fn take_unshared(&self) -> Option<Notice> {
         let (root, error) = (self.root.clone(), self.quota.take_unshared()?);
         Some(Notice::Unshared { root, error })
     }
 
-    /// Counts unowned files: all that are there, except the sessions of living processes.
+    /// Counts the unowned files again: all files except those of sessions that a living process holds.
     pub fn recount(&self) {
         self.quota.recount(|| {
             count_in(&*self.disk, &self.root, |folder| {
-                // A lock that can be taken has no living holder. It is released at once.
+                // A lock that can be taken has no living holder. The guard is dropped here, which releases it at once.
                 matches!(self.disk.lock(&folder.join(LOCK)), Ok(Lock::Held(_)))
             })
         });
@@ -212,13 +213,13 @@ impl Spool {
         drop(watched);
         let removed: Vec<PathBuf> = folders.iter().filter(|f| f.take_removed()).map(|f| f.dir.clone()).collect();
         if !removed.is_empty() {
-            // Our file among those of the other processes may be gone as well.
+            // The usage file of this process may be removed as well: an exchange finds that and makes a new one.
             let _ = self.quota.ask();
         }
         removed
     }
 
-    /// Whether this sink holds the lock of a session folder.
+    /// Returns whether this sink holds the lock of a session folder.
     fn holds(&self, device_dir: &str, session: &str) -> bool {
         let folders: Vec<Arc<Folder>> = {
             let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,19 +231,19 @@ impl Spool {
 
     fn watch(&self, folder: &Arc<Folder>) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        // Weak: a folder is released with the last of its chunks.
+        // Weak, so that the last chunk of a folder still releases its lock.
         watched.push((Arc::downgrade(folder), folder.key.clone()));
     }
 
     /// Begins a session: makes its folders and takes its lock.
     ///
     /// # Errors
-    /// The folders cannot be made, or another holder has that session.
+    /// The folders cannot be made, or another sink or process holds the session.
     pub fn session(self: &Arc<Self>, device: &str, session: &str) -> Result<Session, SpoolError> {
         Session::begin(self, device, session)
     }
 
-    /// Counts a file's new length, if there is room.
+    /// Charges a file's new length to the quota, if there is room.
     fn charge(&self, folder: &str, charge: &mut Charge, len: u64, slack: u64) -> Result<(), SpoolError> {
         let needed = Quota::growth(*charge, len, slack);
         let full = |limit| SpoolError::Full {
@@ -250,7 +251,7 @@ impl Spool {
             needed,
             limit,
         };
-        // Without a limit only the file system knows the room, and other programs fill it too.
+        // Without a limit, only the file system knows how much room is left, because other programs use it too.
         if needed > 0 && self.quota.max() == 0 {
             let space = self
                 .disk
@@ -274,12 +275,12 @@ impl Spool {
     }
 }
 
-/// Bytes of a file system that stay free.
+/// Returns how many bytes of a file system of `total` bytes stay free.
 fn keep(total: u64) -> u64 {
     (total / KEEP_SHARE).max(KEEP_BYTES)
 }
 
-/// Makes the folder and those above it, durably.
+/// Makes the folder and its parents, durably.
 fn make_root(disk: &dyn Disk, root: &Path) -> Result<(), SpoolError> {
     let mut missing = Vec::new();
     let mut at = root;
@@ -304,8 +305,8 @@ fn make_root(disk: &dyn Disk, root: &Path) -> Result<(), SpoolError> {
     Ok(())
 }
 
-/// Syncs the parent also if the folder existed: a process may have made it just now and died before its own sync. In that case an
-/// error is ignored, because the parent may be unreadable for us.
+/// Syncs the parent of `path`, even if the folder existed: another process may have made it and died before its sync. If the
+/// folder existed, ignores an error, because the parent may not be readable for us.
 fn sync_above(disk: &dyn Disk, path: &Path, made: bool) -> Result<(), SpoolError> {
     let above = match path.parent() {
         Some(above) if above.as_os_str().is_empty() => Path::new("."),
@@ -318,23 +319,23 @@ fn sync_above(disk: &dyn Disk, path: &Path, made: bool) -> Result<(), SpoolError
     }
 }
 
-/// The folder can be read.
+/// Checks that the folder can be read.
 fn list_root(disk: &dyn Disk, root: &Path) -> Result<(), SpoolError> {
     disk.list(root).map(drop).map_err(|e| SpoolError::io("read", root, e))
 }
 
-/// Blocks in use. What cannot be read is not counted.
+/// Returns the bytes in use, in blocks. Skips what cannot be read.
 fn count(disk: &dyn Disk, root: &Path) -> u64 {
     count_in(disk, root, |_| true)
 }
 
-/// The same of those session folders that count, and of the quarantine.
+/// As [`count`], for the quarantine and the session folders for which `counts` is true.
 fn count_in(disk: &dyn Disk, root: &Path, counts: impl Fn(&Path) -> bool) -> u64 {
     let mut all = 0u64;
     for (name, listed) in disk.list(root).unwrap_or_default() {
         match listed {
             Listed::Dir if name == QUARANTINE => all = all.saturating_add(count_files(disk, &root.join(&name))),
-            // Its files are empty: their names say everything.
+            // Its files are empty: the figures are in their names.
             Listed::Dir if name == USAGE => {}
             Listed::Dir => {
                 let device = root.join(&name);
@@ -352,7 +353,7 @@ fn count_in(disk: &dyn Disk, root: &Path, counts: impl Fn(&Path) -> bool) -> u64
     all
 }
 
-/// Blocks of the files in one folder.
+/// Returns the bytes of the files in one folder, in blocks.
 fn count_files(disk: &dyn Disk, folder: &Path) -> u64 {
     let files = disk.list(folder).unwrap_or_default();
     let lengths = files.into_iter().map(|(_, listed)| match listed {

@@ -18,14 +18,15 @@ use super::records::{Records, to_u64};
 use super::recovery::Summary;
 use super::stored::Stored;
 
-/// Bytes of the object that are written between two syncs at most.
+/// Maximum number of object bytes written between two syncs. A sync of more could take longer on a slow card than a disk call may
+/// ([`PATIENCE`](super::lane::PATIENCE)).
 const SYNC_STEP: usize = 8 << 20;
 
-/// What may stand behind the last good record.
+/// What may follow the last intact record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tail {
     Clean,
-    /// A write failed, and so did cutting it off.
+    /// A write failed, and so did truncating the file.
     Torn,
 }
 
@@ -36,11 +37,11 @@ pub struct OpenChunk {
     folder: Arc<Folder>,
     sequence: u64,
     charge: Charge,
-    /// Kept free to close it.
+    /// Bytes reserved to close it.
     room: u64,
-    /// Bytes of the file in good records.
+    /// Bytes of the file in intact records.
     len: u64,
-    /// Bytes of the object in good records; readers see it.
+    /// Bytes of the object in intact records; shared with readers.
     data: Arc<AtomicU64>,
     /// Bytes of the file that are durable.
     synced: u64,
@@ -51,23 +52,24 @@ pub struct OpenChunk {
     tail: Tail,
     /// A sync failed: the kernel has discarded what was not durable, so it must be written again.
     given_up: bool,
-    /// The mark `attempted` is durable.
+    /// The Attempted record is durable.
     attempted: bool,
-    /// Marks of names at the end of the file.
+    /// Marks of the Sent records at the end of the file.
     sent: Vec<u32>,
-    /// There are some with other records behind them: they do not count once those are durable.
+    /// Sent records are followed by other records: they stop counting once those are durable.
     buried: bool,
     closed: bool,
 }
 
 impl OpenChunk {
-    /// With the magic and the Head written, `len` bytes.
+    /// Wraps a file that contains the magic and the Head, `len` bytes in all.
     pub(super) fn new(file: Arc<dyn DiskFile>, folder: Arc<Folder>, sequence: u64, charge: Charge, len: u64) -> Self {
         Self {
             file,
             folder,
             sequence,
             charge,
+            // The End repeats the entry of the Head, with some more values.
             room: len.saturating_add(END_ROOM),
             len,
             data: Arc::new(AtomicU64::new(0)),
@@ -83,7 +85,7 @@ impl OpenChunk {
         }
     }
 
-    /// Its file.
+    /// Returns the path of the chunk's file.
     pub fn path(&self) -> PathBuf {
         self.folder.path(self.sequence)
     }
@@ -92,24 +94,22 @@ impl OpenChunk {
         &self.folder
     }
 
-    /// Bytes of the object that are safely written, though maybe not durable.
+    /// Returns the number of object bytes that are written, but may not be durable.
     pub fn len_on_file(&self) -> u64 {
         self.data.load(Ordering::Acquire)
     }
 
-    /// Bytes of the object that are durable.
+    /// Returns the number of object bytes that are durable.
     pub fn synced_len(&self) -> u64 {
         self.synced_data
     }
 
-    /// Writes bytes of the object; the first of them has the offset `at`. Bytes already in the file are skipped, so a caller may
-    /// pass them again.
-    ///
-    /// A lot is made durable step by step: a sync of all of it would take a slow card longer than a disk may take to answer.
+    /// Writes bytes of the object; `at` is the offset of the first one. Skips bytes that are already in the file, so a caller may
+    /// pass them again. Syncs in between if there are more than 8 MiB.
     ///
     /// # Errors
-    /// No room, or an error of the disk: [`OpenChunk::len_on_file`] says what is written, and the call may be repeated. `at` lies behind
-    /// the end of the file.
+    /// No room, or an error of the disk: the call may be repeated, and [`OpenChunk::len_on_file`] returns how much is written. Or
+    /// `at` is behind the end of the file.
     pub fn append(&mut self, at: u64, parts: &[Bytes]) -> Result<(), SpoolError> {
         self.check_open()?;
         let data = self.len_on_file();
@@ -134,7 +134,7 @@ impl OpenChunk {
         self.clean_tail()?;
         let before = self.len;
         let after = before.saturating_add(fresh).saturating_add(overhead);
-        // Counted before it is written: the files never take more than the limit.
+        // Charged before the write, so that the files never exceed the limit.
         self.folder
             .spool
             .charge(&self.folder.key, &mut self.charge, after, self.room)?;
@@ -142,7 +142,7 @@ impl OpenChunk {
             Ok(()) => {
                 self.len = after;
                 self.bury();
-                // Last: a reader on another thread sees whole records only.
+                // Stored last: a reader on another thread then sees whole records only.
                 self.data.store(data.saturating_add(fresh), Ordering::Release);
                 Ok(())
             }
@@ -157,7 +157,7 @@ impl OpenChunk {
             let fields = DataFields { at, synced: self.synced }
                 .encode()
                 .ok_or(ErrorKind::FileTooLarge)?;
-            // The first part is the place of the header, whose CRC covers the others.
+            // The first part is a placeholder for the header, whose CRC covers the other parts.
             let mut parts: Vec<&[u8]> = vec![&[], &fields];
             parts.extend(group.iter().map(|b| &**b));
             let head = header(Kind::Data, salt, &parts).ok_or(ErrorKind::InvalidInput)?;
@@ -189,11 +189,11 @@ impl OpenChunk {
         Ok(())
     }
 
-    /// A first request for the whole chunk is about to be made, though it is not closed: its rest is in memory. Durable when this
-    /// returns, with the file's name and all that is on file.
+    /// Writes an Attempted record: a request is about to send the whole chunk, which is not closed because the rest of it is in
+    /// memory. When this returns, the record, the file's name and all bytes in the file are durable.
     ///
     /// # Errors
-    /// No room, or the disk: the chunk is as it was.
+    /// No room, or an error of the disk: the call may be repeated.
     pub fn mark_attempted(&mut self) -> Result<(), SpoolError> {
         if self.attempted {
             return Ok(());
@@ -202,15 +202,16 @@ impl OpenChunk {
         self.append_mark(Kind::Attempted, &payload)?;
         self.bury();
         self.sync()?;
-        // Only after the sync: a call that failed is made again.
+        // Set only after the sync, so that a call that failed can be repeated.
         self.attempted = true;
         Ok(())
     }
 
-    /// The whole chunk was sent under a name: the server may have it. Not synced.
+    /// Marks the whole chunk as sent under a name: the server may have it. Not synced, because a missing mark costs a second
+    /// object at most.
     ///
     /// # Errors
-    /// No room, or the disk: the chunk is as it was.
+    /// No room, or an error of the disk: the chunk is unchanged.
     pub fn mark_sent(&mut self, mark: u32) -> Result<(), SpoolError> {
         if self.sent.contains(&mark) {
             return Ok(());
@@ -220,13 +221,13 @@ impl OpenChunk {
         Ok(())
     }
 
-    /// That mark is not true any more: takes it off the file, durably.
+    /// Removes a mark that is no longer true, durably.
     ///
     /// # Errors
-    /// The disk: the mark may come back at the next start.
+    /// An error of the disk: the mark may reappear at the next start.
     pub fn unmark_sent(&mut self, mark: u32) -> Result<(), SpoolError> {
         self.check_open()?;
-        // Marks with other records behind them stop counting only when those are durable.
+        // Marks in front of other records stop counting only when those are durable.
         if self.buried {
             self.sync()?;
             self.buried = false;
@@ -235,7 +236,7 @@ impl OpenChunk {
             return Ok(());
         };
         let path = self.path();
-        // The later marks go with it: a mark that is missing costs a second object at most, never a chunk.
+        // Cuts off the later marks too: a missing mark costs a second object at most, never a chunk.
         let marks = to_u64(self.sent.len().saturating_sub(first)).saturating_mul(to_u64(MARK_LEN));
         let len = self.len.saturating_sub(marks);
         self.file.set_len(len).map_err(|e| SpoolError::io("cut", &path, e))?;
@@ -245,7 +246,7 @@ impl OpenChunk {
         self.sync_all()
     }
 
-    /// Marks of names are at the end of the file no more.
+    /// Notes that another record follows the Sent records.
     fn bury(&mut self) {
         self.buried |= !self.sent.is_empty();
         self.sent.clear();
@@ -258,7 +259,7 @@ impl OpenChunk {
         self.clean_tail()?;
         let before = self.len;
         let after = before.saturating_add(to_u64(record.len()));
-        // Within the room that is kept to close it: a full disk is when this is needed.
+        // Charged to the room reserved for closing: marks are needed exactly when the disk is full.
         let slack = self.charge.slack_within(after, self.room);
         self.folder.spool.charge(&self.folder.key, &mut self.charge, after, slack)?;
         if let Err(e) = self.file.write_all_at(&[&record], before) {
@@ -268,7 +269,7 @@ impl OpenChunk {
         Ok(())
     }
 
-    /// Closes the chunk: writes the End, syncs it and the file's name. The result may be uploaded. Bytes in the file beyond
+    /// Closes the chunk: writes the End, then syncs the file and its name. The result may be uploaded. Bytes in the file beyond
     /// the entry's size are not part of the object.
     ///
     /// # Errors
@@ -289,7 +290,7 @@ impl OpenChunk {
         }
         let end = self.folder.end_record(closed)?;
         self.clean_tail()?;
-        // An End after bytes that a failed sync has discarded would promise what is not there.
+        // Without this, the End could follow bytes that a failed sync has discarded.
         self.write_anew()?;
         let end_at = self.len;
         let tail = end_at.saturating_add(to_u64(end.len()));
@@ -299,21 +300,21 @@ impl OpenChunk {
             return self.cut_back("write", e, end_at);
         }
         if let Err(e) = self.sync_all() {
-            // The chunk stays open, and no Data may follow an End.
+            // The chunk stays open and may get more Data, which must not follow an End.
             self.drop_tail(end_at);
             return Err(e);
         }
-        // Durable from here on: without its Footer the next start is only slower.
+        // Durable from here on. The Footer only makes the next start faster.
         self.closed = true;
         let tail = self.folder.seal(&*self.file, self.sequence, end_at, tail);
         let mut charge = std::mem::take(&mut self.charge);
-        // The Footer lies within the room that was kept, or in a block of its own.
+        // A refusal is ignored: the Footer is already written, usually within the reserved room.
         let slack = charge.slack_within(tail, self.room);
         let _ = self.folder.spool.quota.resize(&self.folder.key, &mut charge, tail, slack);
         Ok(Stored::new(self.folder.clone(), Summary::of(closed), end_at, tail, charge))
     }
 
-    /// Reads the object as far as it is on file, also while more is appended.
+    /// Returns a reader of the bytes in the file. Bytes appended later become visible to it.
     pub fn reader(&self) -> ChunkReader {
         let salt = self.folder.salt(self.sequence);
         ChunkReader::new(Records::new(self.file.clone(), salt), self.path(), self.data.clone())
@@ -322,7 +323,7 @@ impl OpenChunk {
     /// Removes the chunk.
     ///
     /// # Errors
-    /// An error of the disk: the file is still there.
+    /// An error of the disk: the file still exists.
     pub fn abandon(&mut self) -> Result<(), SpoolError> {
         self.check_open()?;
         let path = self.path();
@@ -335,7 +336,8 @@ impl OpenChunk {
         Ok(())
     }
 
-    /// Removes the chunk, now or as soon as the disk answers and before it does anything else. In between its number can be used again.
+    /// Removes the chunk. If the disk does not answer, removes it when it does, before any later call. The sequence number can be
+    /// used again at once.
     pub fn give_up(mut self) {
         if self.closed {
             return;
@@ -350,7 +352,7 @@ impl OpenChunk {
         self.folder.spool.quota.remove(&self.folder.key, &mut self.charge);
     }
 
-    /// Whether it was closed or removed.
+    /// Returns whether the chunk was closed or removed.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
@@ -368,14 +370,14 @@ impl OpenChunk {
             return Err(SpoolError::io("sync", &self.path(), e));
         }
         if !self.named {
-            // Once: the file keeps its name.
+            // Needed only once: the file is not renamed while it is open.
             self.folder.sync_names()?;
             self.named = true;
         }
         Ok(())
     }
 
-    /// Restores the file after a failed write.
+    /// Truncates the file to `len` after a failed write, and returns the error of the write.
     fn cut_back<T>(&mut self, op: &'static str, e: io::Error, len: u64) -> Result<T, SpoolError> {
         self.drop_tail(len);
         Err(SpoolError::io(op, &self.path(), e))
@@ -387,7 +389,7 @@ impl OpenChunk {
         } else {
             Tail::Torn
         };
-        // Never refused: the file shrinks.
+        // Never refused, because the file shrinks.
         let _ = self
             .folder
             .spool
@@ -425,7 +427,7 @@ fn size(parts: &[Bytes]) -> u64 {
     parts.iter().map(|p| to_u64(p.len())).sum()
 }
 
-/// What is left of the parts behind the first `skip` bytes, in groups of at most [`MAX_DATA`].
+/// Returns the bytes of `parts` behind the first `skip` bytes, in groups of at most [`MAX_DATA`] bytes.
 fn group(parts: &[Bytes], mut skip: u64) -> Vec<Vec<Bytes>> {
     let mut groups: Vec<Vec<Bytes>> = Vec::new();
     let mut room = 0;

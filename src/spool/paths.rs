@@ -1,24 +1,24 @@
 //! Names of the spool's folders and files.
 //!
 //! PURE. `<device>/<session>/<sequence>.chunk`, `<device>/<session>/lock` and
-//! `quarantine/<device>~<session>~<sequence>.chunk`. A name that is not of this form is not ours and is left alone.
+//! `quarantine/<device>~<session>~<sequence>.chunk`. Files with other names are not ours and are left alone.
 
 /// The folder for chunks that cannot be used.
 pub const QUARANTINE: &str = "quarantine";
 /// The lock file of a session.
 pub const LOCK: &str = "lock";
 
-/// Longest name of a device's folder, so that the quarantine's three-part names stay below 255 bytes.
+/// Maximum length of a device's folder name, so that the quarantine's three-part names stay below 255 bytes.
 const MAX_DEVICE: usize = 200;
-/// Longest name of a session.
+/// Maximum length of a session's name.
 const MAX_SESSION: usize = 20;
 const EXTENSION: &str = ".chunk";
 const DIGITS: usize = 20;
 
-/// Returns the folder name of a device: percent-encoded, and shortened with a checksum if too long. The complete `device-id` is in
-/// every entry.
+/// Returns the folder name of a device: percent-encoded, and shortened with a checksum if too long. The complete `device-id` is
+/// in every entry.
 pub fn device_dir(device: &str) -> String {
-    // These have a meaning to the system or to the spool: one encoded letter makes them names.
+    // These names have a meaning to the system or to the spool. Encoding the first letter makes them ordinary names.
     let whole = matches!(device, "." | ".." | "" | QUARANTINE);
     let mut out = String::new();
     for (i, byte) in device.bytes().enumerate() {
@@ -29,7 +29,7 @@ pub fn device_dir(device: &str) -> String {
         }
     }
     if out.is_empty() {
-        // No percent-encoded byte is written like this.
+        // A lone `%` cannot collide: a percent-encoded byte has two more digits.
         return "%".to_owned();
     }
     if out.len() <= MAX_DEVICE {
@@ -37,7 +37,7 @@ pub fn device_dir(device: &str) -> String {
     }
     let crc = format!("~{:08x}", crc32c::crc32c(device.as_bytes()));
     let keep = MAX_DEVICE - crc.len();
-    // All of it is ASCII; an encoded byte is not cut in two.
+    // `out` is ASCII. Cuts in front of an encoded byte (`%XX`), not inside it.
     let cut = out
         .get(..keep)
         .and_then(|s| s.rfind('%'))
@@ -47,18 +47,18 @@ pub fn device_dir(device: &str) -> String {
     out + &crc
 }
 
-/// Whether a folder of the root can be a device's.
+/// Returns whether a name can be the folder of a device.
 pub fn is_device_dir(name: &str) -> bool {
     let ours = |b: u8| is_plain(b) || matches!(b, b'%' | b'~');
     !matches!(name, "" | "." | ".." | QUARANTINE) && name.len() <= MAX_DEVICE && name.bytes().all(ours)
 }
 
-/// Whether a name can be a session's: letters and digits, at most 20.
+/// Returns whether a name can be the folder of a session: 1 to 20 ASCII letters and digits.
 pub fn is_session(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_SESSION && name.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
-/// The file of a chunk.
+/// Returns the file name of a chunk.
 pub fn chunk_file(sequence: u64) -> String {
     format!("{sequence:020}{EXTENSION}")
 }
@@ -72,7 +72,7 @@ pub fn sequence_of(name: &str) -> Option<u64> {
     digits.parse().ok()
 }
 
-/// The name in the quarantine; `again` counts files of one name.
+/// Returns the file name of a chunk in the quarantine. `again` > 0 distinguishes files of the same chunk.
 pub fn quarantined(device_dir: &str, session: &str, sequence: u64, again: usize) -> String {
     let name = format!("{device_dir}~{session}~{}", chunk_file(sequence));
     if again == 0 { name } else { format!("{name}~{again}") }

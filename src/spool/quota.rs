@@ -1,8 +1,8 @@
-//! How much disk the spool uses: one quota for all sinks of the process that share a folder. Each of them may set a limit; the
-//! smallest counts, that of a sink of another process too ([`Usage`]), and a limit goes with the sink that set it.
+//! Disk usage of the spool: one quota for all sinks of the process that share a folder. Each of them may set a limit. The
+//! smallest limit applies, those of other processes included ([`Usage`]); a limit ends with the sink that set it.
 //!
-//! Files count in blocks of 4 KiB, as a disk gives them out. Room that an open chunk will need to be closed is kept from
-//! the moment it is created, so that a full spool can still close and confirm what it has.
+//! Files count in blocks of 4 KiB, as file systems allocate them. The room to close an open chunk is reserved when the chunk is
+//! created, so that a full spool can still close and confirm its chunks.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -12,39 +12,39 @@ use std::time::{Duration, Instant};
 use super::usage::{Others, Usage};
 
 const BLOCK: u64 = 4096;
-/// Bytes that are claimed at once, at most.
+/// Maximum number of bytes that are claimed beyond what is used.
 const STEP: u64 = 1 << 20;
-/// How often the others are asked although nothing has changed here, and how soon they learn what has.
+/// Interval between two exchanges with the other processes: without a change here, and with one.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 const NEWS: Duration = Duration::from_secs(1);
-/// How often unowned files are counted again while the spool is full.
+/// Minimum interval between two counts of the unowned files while the spool is full.
 const COUNT_AGAIN: Duration = Duration::from_secs(30);
 
-/// Bytes of disk that a file of this length takes.
+/// Returns the bytes of disk that a file of this length occupies.
 pub(super) fn blocks(len: u64) -> u64 {
     len.div_ceil(BLOCK).saturating_mul(BLOCK)
 }
 
-/// What is counted for one file.
+/// What the quota counts for one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Charge {
     len: u64,
-    /// Room kept behind its end.
+    /// Bytes reserved behind the end of the file.
     slack: u64,
 }
 
 impl Charge {
-    /// Of a file that is already counted.
+    /// The charge of a file that the quota has already counted.
     pub(super) fn counted(len: u64) -> Self {
         Self { len, slack: 0 }
     }
 
-    /// Of a file that is counted, with room behind its end.
+    /// The charge of a file that the quota has already counted, with `slack` bytes reserved behind its end.
     pub(super) fn with_slack(len: u64, slack: u64) -> Self {
         Self { len, slack }
     }
 
-    /// The room behind the end of a file of that length; `None` if another length is counted.
+    /// Returns the bytes reserved behind the end of a file of length `len`; `None` if another length is counted.
     pub(super) fn slack_behind(self, len: u64) -> Option<u64> {
         (self.len == len).then_some(self.slack)
     }
@@ -53,7 +53,7 @@ impl Charge {
         blocks(self.len.saturating_add(self.slack))
     }
 
-    /// Returns how much of the room already held lies behind an end at `len`, at most `want`.
+    /// Returns how many of the counted bytes lie behind an end at `len`, at most `want`.
     pub(super) fn slack_within(self, len: u64, want: u64) -> u64 {
         self.held().saturating_sub(len).min(want)
     }
@@ -61,39 +61,40 @@ impl Charge {
 
 #[derive(Debug, Default)]
 struct QuotaState {
-    /// The limits that users set, by sink.
+    /// Property `max-spool-bytes` of each sink that has set it.
     limits: BTreeMap<u64, u64>,
-    /// What each sink receives, bytes a second.
+    /// Input rate of each sink in bytes per second.
     inputs: BTreeMap<u64, u64>,
     /// Blocks of all files in the folders whose locks this process holds.
     used: u64,
-    /// The same and the room that is kept.
+    /// `used` and the reserved bytes.
     held: u64,
-    /// Blocks by folder.
+    /// Bytes in blocks, by folder.
     folders: BTreeMap<String, u64>,
-    /// Usage that this process has published to the others; never less than what is held, except for what it has just taken over.
+    /// Usage that this process has published to the others. At least `held`, except for sessions that it has just taken over.
     claimed: u64,
-    /// Growth that is being asked for, of all threads: each must find its part in what is claimed.
+    /// Sum of the growth that threads are waiting for. An exchange claims it for all of them, otherwise each thread would need
+    /// its own.
     wanted: u64,
-    /// Blocks that have become unowned since the last exchange, or ours (less than 0).
+    /// Bytes that have become unowned since the last exchange; negative if more have become ours.
     moved: i64,
-    /// What the others used when they were asked last.
+    /// Usage of the other processes at the last exchange.
     others: Others,
-    /// A limit was set since.
+    /// A limit was set since the last exchange.
     has_news: bool,
     asked_at: Option<Instant>,
-    /// When unowned files were counted because the spool was full.
+    /// Time of the last count of unowned files because the spool was full.
     counted_at: Option<Instant>,
-    /// Why usage is not shared, until that is reported.
+    /// Why usage is not shared; `None` once that is reported.
     unshared: Option<String>,
 }
 
 /// Why a file may not grow.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// By the limit: what is held by all processes, and the limit.
+    /// The limit is reached: bytes held by all processes, and the limit.
     Full(u64, u64),
-    /// The usage of the others cannot be asked for.
+    /// The exchange with the other processes failed.
     Io(io::Error),
 }
 
@@ -101,12 +102,12 @@ pub(super) enum Refused {
 #[derive(Debug)]
 pub(super) struct Quota {
     state: Mutex<QuotaState>,
-    /// Taken before `state`, and held while the other processes are asked.
+    /// Lock order: this one before `state`. Held during an exchange, which blocks on the disk; `state` is not.
     usage: Mutex<Option<Usage>>,
 }
 
 impl Quota {
-    /// Without a limit. `others`: what is there already, and what other processes use.
+    /// Creates a quota without a limit. `others`: existing files that no process owns, and the usage of other processes.
     pub(super) fn new(others: Others, usage: Option<Usage>) -> Self {
         let state = QuotaState {
             others,
@@ -118,7 +119,7 @@ impl Quota {
         }
     }
 
-    /// The same if the usage of others cannot be known: `unowned` is all that is there.
+    /// Creates a quota that does not share its usage. `unowned`: all bytes that exist now. `why`: reported once to the user.
     pub(super) fn alone(unowned: u64, why: String) -> Self {
         let others = Others {
             unowned,
@@ -129,7 +130,7 @@ impl Quota {
         quota
     }
 
-    /// Returns why usage is not shared with other processes, once.
+    /// Returns why usage is not shared with other processes; `None` from the second call on.
     pub(super) fn take_unshared(&self) -> Option<String> {
         self.lock().unshared.take()
     }
@@ -138,25 +139,25 @@ impl Quota {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes in use by this process and by unowned files.
+    /// Returns the bytes in use by this process and by unowned files.
     pub(super) fn used(&self) -> u64 {
         let state = self.lock();
         state.used.saturating_add(state.unowned())
     }
 
-    /// Bytes in use in these folders.
+    /// Returns the bytes in use in these folders.
     pub(super) fn used_in<'a>(&self, folders: impl Iterator<Item = &'a str>) -> u64 {
         let state = self.lock();
         let bytes = folders.filter_map(|folder| state.folders.get(folder));
         bytes.fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
-    /// The smallest limit of all sinks, those of other processes included, 0 = the file system's.
+    /// Returns the smallest limit of all sinks of all processes; 0 = none, only the free room of the file system counts.
     pub(super) fn max(&self) -> u64 {
         self.lock().max()
     }
 
-    /// Sets the limit of one sink, in place of the one that it had. 0 = it has none.
+    /// Replaces the limit of one sink; 0 = it sets none.
     pub(super) fn set_limit(&self, sink: u64, max: u64) {
         let mut state = self.lock();
         if max > 0 {
@@ -167,7 +168,7 @@ impl Quota {
         state.has_news = true;
     }
 
-    /// Sets how many bytes a second a sink receives, in place of what it has set before. 0 = it has ended.
+    /// Replaces the input rate of one sink, bytes per second; 0 = it has ended.
     pub(super) fn set_input(&self, sink: u64, rate: u64) {
         let mut state = self.lock();
         if rate > 0 {
@@ -189,24 +190,27 @@ impl Quota {
         (max > 0).then(|| max.saturating_sub(state.all()))
     }
 
-    /// By how much the disk in use would grow.
+    /// Returns by how many bytes the disk usage would grow.
     pub(super) fn growth(charge: Charge, len: u64, slack: u64) -> u64 {
         Charge { len, slack }.held().saturating_sub(charge.held())
     }
 
-    /// Counts another length of a file.
+    /// Counts a new length of a file.
+    ///
+    /// # Errors
+    /// See [`Refused`]; nothing is counted then. A file that does not grow is never refused.
     pub(super) fn resize(&self, folder: &str, charge: &mut Charge, len: u64, slack: u64) -> Result<(), Refused> {
         let after = Charge { len, slack };
         let growth = Self::growth(*charge, len, slack);
         {
             let mut state = self.lock();
-            // What shrinks is never refused, also above a limit that was lowered.
+            // Shrinking is never refused, even if the usage is above a limit that was lowered.
             if growth == 0 || state.may_grow(growth) {
                 state.apply(folder, charge, after);
                 return Ok(());
             }
         }
-        // What the others use may have changed, and they have to know of ours first.
+        // Others may have freed room since the last exchange, and this growth must be published before it is used.
         self.lock().wanted += growth;
         let refused = self.ask();
         let mut state = self.lock();
@@ -220,12 +224,15 @@ impl Quota {
         Ok(())
     }
 
-    /// Tells the other processes what is used and wanted here, and asks what they use.
+    /// Runs one exchange: publishes the usage and the wanted growth of this process, and reads the usage of the others.
+    ///
+    /// # Errors
+    /// `TimedOut`: the disk does not answer. Other errors are ignored, see below.
     pub(super) fn ask(&self) -> io::Result<()> {
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         let (limit, moved, used, held, wanted) = {
             let mut state = self.lock();
-            // Before the exchange: a limit that is set during it is news again.
+            // Reset before the exchange, because a limit that is set during it needs another one.
             state.has_news = false;
             state.asked_at = Some(Instant::now());
             (state.own_limit(), state.moved, state.used, state.held, state.wanted)
@@ -238,10 +245,10 @@ impl Quota {
             }),
             None => {
                 let mut state = self.lock();
-                // Nobody else is known of.
+                // Not shared: no other process is known.
                 state.others.unowned = state.unowned();
                 state.moved = 0;
-                // Nobody reads it: no growth has to ask again.
+                // The claim is not published, so growth never needs an exchange.
                 state.claimed = u64::MAX;
                 return Ok(());
             }
@@ -249,24 +256,25 @@ impl Quota {
         let mut state = self.lock();
         match asked {
             Ok(others) => {
-                // What has moved since this exchange began is for the next one.
+                // Bytes that moved during the exchange are left for the next one.
                 state.moved = state.moved.saturating_sub(moved);
                 state.others = others;
                 state.claimed = claimed;
                 Ok(())
             }
             Err(e) if e.kind() == ErrorKind::TimedOut => Err(e),
-            // The file cannot be written: our own figures have to do, as long as that is so.
+            // The usage file cannot be written, for example on a full disk. Until it can, this process relies on its own figures:
+            // a failed exchange must not stop the recording.
             Err(_) => Ok(()),
         }
     }
 
-    /// Exchanges usage with the other processes, if it has changed or the last exchange was long ago.
+    /// Runs an exchange if the usage has changed or the last exchange was long ago.
     pub(super) fn share(&self) {
         let is_due = {
             let state = self.lock();
             let is_old = state.asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN);
-            // What is claimed and not used is missing for the other processes.
+            // Other processes cannot use what is claimed here: return what is far more than needed.
             let has_too_much = state.claimed.saturating_sub(state.held) > 2 * step(state.max());
             let is_known = state.claimed == u64::MAX;
             is_old
@@ -279,7 +287,7 @@ impl Quota {
         }
     }
 
-    /// Keeps room behind a file's end, even above the limit: the room is then missing for all other files.
+    /// Reserves room behind the end of a file, even above the limit. All other files then have less.
     pub(super) fn keep(&self, charge: &mut Charge, slack: u64) {
         let mut state = self.lock();
         let before = charge.held();
@@ -295,14 +303,14 @@ impl Quota {
         *charge = Charge::default();
     }
 
-    /// Gives back the room kept behind the end of a file that is no longer written.
+    /// Frees the room reserved behind the end of a file that is no longer written.
     pub(super) fn release(&self, charge: &mut Charge) {
         let mut state = self.lock();
         state.held = state.held.saturating_sub(charge.held() - blocks(charge.len));
         charge.slack = 0;
     }
 
-    /// Counts a file as unowned after a move.
+    /// Counts a file as unowned after its move to the quarantine.
     pub(super) fn set_aside(&self, from: &str, charge: &mut Charge) {
         let len = charge.len;
         self.remove(from, charge);
@@ -310,7 +318,7 @@ impl Quota {
         state.moved = state.moved.saturating_add_unsigned(blocks(len));
     }
 
-    /// The lock of a folder that was unowned is ours, and so are these bytes.
+    /// Counts `bytes` of an unowned folder as ours. Call it after taking the folder's lock.
     pub(super) fn own(&self, folder: &str, bytes: u64) {
         let mut state = self.lock();
         state.count(folder, 0, bytes);
@@ -318,7 +326,7 @@ impl Quota {
         state.moved = state.moved.saturating_sub_unsigned(bytes);
     }
 
-    /// The lock of a folder is given back: what is left in it is unowned.
+    /// Counts the rest of a folder as unowned. Call it when the folder's lock is released.
     pub(super) fn disown(&self, folder: &str) {
         let mut state = self.lock();
         let bytes = state.folders.get(folder).copied().unwrap_or(0);
@@ -327,8 +335,8 @@ impl Quota {
         state.moved = state.moved.saturating_add_unsigned(bytes);
     }
 
-    /// Whether unowned files are worth counting again before something is refused: the user may have removed some. True once in
-    /// [`COUNT_AGAIN`].
+    /// Returns whether to count unowned files again before a growth is refused: the user may have removed some. True at most once
+    /// in [`COUNT_AGAIN`].
     pub(super) fn take_recount(&self) -> bool {
         let mut state = self.lock();
         let is_due = state.unowned() > 0 && state.counted_at.is_none_or(|at| at.elapsed() >= COUNT_AGAIN);
@@ -338,7 +346,7 @@ impl Quota {
         is_due
     }
 
-    /// Sets the unowned usage that `count` has found, under the lock of all processes.
+    /// Runs `count` under the lock shared by all processes and sets the unowned usage to its result.
     pub(super) fn recount(&self, count: impl FnOnce() -> u64) {
         let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = match &*usage {
@@ -364,13 +372,13 @@ impl Drop for Quota {
     }
 }
 
-/// How much more than is used is claimed at once, so that not every write has to ask.
+/// Returns how many bytes are claimed beyond the usage, so that not every write needs an exchange.
 fn step(max: u64) -> u64 {
-    // With a small limit, a whole step of each process could be all of it.
+    // With a small limit, the unused claims of a few processes could otherwise take all of it.
     if max == 0 { STEP } else { (max / 64).min(STEP) }
 }
 
-/// What a process claims that holds `held` bytes and wants `growth` more.
+/// Returns the claim of a process that holds `held` bytes and wants `growth` more.
 fn claim(limit: u64, held: u64, growth: u64, others: Others) -> u64 {
     let max = smallest(limit, others.limit);
     let wanted = held.saturating_add(growth).saturating_add(step(max));
@@ -378,11 +386,11 @@ fn claim(limit: u64, held: u64, growth: u64, others: Others) -> u64 {
         return wanted;
     }
     let room = max.saturating_sub(others.claimed.saturating_add(others.unowned));
-    // What is there already is used, whatever the limit is.
+    // Existing bytes are always claimed, even above the limit.
     wanted.min(room).max(held)
 }
 
-/// The smaller of two limits of which 0 is none.
+/// Returns the smaller of two limits; 0 = no limit.
 fn smallest(a: u64, b: u64) -> u64 {
     match (a, b) {
         (0, other) | (other, 0) => other,
@@ -403,15 +411,15 @@ impl QuotaState {
         self.others.unowned.saturating_add_signed(self.moved)
     }
 
-    /// What all processes hold, as far as is known here.
+    /// Returns the bytes held by all processes, as of the last exchange.
     fn all(&self) -> u64 {
         self.held.saturating_add(self.others.claimed).saturating_add(self.unowned())
     }
 
-    /// Whether that much more is allowed by what is known.
+    /// Returns whether `growth` is allowed without another exchange.
     fn may_grow(&self, growth: u64) -> bool {
         let max = self.max();
-        // Above its claim the other processes would not know of it.
+        // Other processes do not know of usage beyond the claim: two of them could pass the limit together.
         let is_claimed = self.held.saturating_add(growth) <= self.claimed;
         is_claimed && (max == 0 || self.all().saturating_add(growth) <= max)
     }

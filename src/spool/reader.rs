@@ -1,4 +1,4 @@
-//! Reading a chunk's object out of its file.
+//! Reads a chunk's object from its file.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ const LANDMARK: u64 = 4 << 20;
 /// Small records are joined up to this size.
 const JOIN: usize = 256 << 10;
 
-/// Where a record is.
+/// The position of a record.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     /// Offset of its first byte in the object.
@@ -25,17 +25,17 @@ struct Mark {
     offset: u64,
 }
 
-/// Reads the object of one chunk, best from its beginning to its end. Every record's CRC is checked as it is read.
+/// Reads the object of one chunk. Sequential reads are the fastest. The CRC of each record is checked when it is read.
 #[derive(Debug)]
 pub struct ChunkReader {
     records: Records,
     path: PathBuf,
-    /// Bytes of the object that may be read.
+    /// Number of bytes of the object that may be read.
     limit: Arc<AtomicU64>,
     /// The record that is read next.
     next: Mark,
     landmarks: Vec<Mark>,
-    /// The record read last: offset of its first byte in the object, its bytes.
+    /// The record that was read last: offset of its first byte in the object, and its bytes.
     last: Option<(u64, Bytes)>,
 }
 
@@ -55,21 +55,21 @@ impl ChunkReader {
         }
     }
 
-    /// Bytes of the object that can be read now.
+    /// Returns the number of bytes of the object that can be read now.
     pub fn len(&self) -> u64 {
-        // Pairs with the store of the writer, which may append meanwhile.
+        // Pairs with the `Release` store of the writer, which may append at the same time.
         self.limit.load(Ordering::Acquire)
     }
 
-    /// Whether there is nothing to read.
+    /// Returns whether there is nothing to read.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Passes the first `len` bytes of the object to `take`, in pieces of at most 1 MiB; fewer if there are no more.
+    /// Passes the first `len` bytes of the object to `take`, in pieces of at most 1 MiB. Stops early if the object is shorter.
     ///
     /// # Errors
-    /// The disk's, or that of `take`.
+    /// An error of the disk, or the error of `take`.
     pub fn for_each(&mut self, len: u64, mut take: impl FnMut(Bytes) -> Result<(), SpoolError>) -> Result<(), SpoolError> {
         const BLOCK: usize = 1 << 20;
         let mut at = 0;
@@ -87,10 +87,10 @@ impl ChunkReader {
         Ok(())
     }
 
-    /// Bytes of the object from `offset` on: at least one and at most `max`; none at the end.
+    /// Returns bytes of the object from `offset` on: at least one and at most `max`; none at the end.
     ///
     /// # Errors
-    /// An error of the disk; `InvalidData` with [`SpoolError::Damaged`] if the bytes are not what was written: the chunk must go to
+    /// An error of the disk. `InvalidData` with [`SpoolError::Damaged`] if the bytes are not what was written: move the chunk to
     /// the quarantine.
     pub fn read_at(&mut self, offset: u64, max: usize) -> io::Result<Bytes> {
         let limit = self.len();
@@ -103,7 +103,7 @@ impl ChunkReader {
         if first.len() >= want.min(JOIN) {
             return Ok(first);
         }
-        // Each piece costs the request an HTTP chunk and a lock.
+        // Joined, because each piece costs the request an HTTP chunk and a lock.
         let want = want.min(JOIN);
         let mut joined = BytesMut::with_capacity(want);
         joined.extend_from_slice(&first);
@@ -115,7 +115,7 @@ impl ChunkReader {
         Ok(joined.freeze())
     }
 
-    /// Bytes of one record.
+    /// Returns bytes of one record.
     fn piece(&mut self, offset: u64, max: usize) -> io::Result<Bytes> {
         loop {
             if let Some((at, bytes)) = &self.last
@@ -131,7 +131,7 @@ impl ChunkReader {
         }
     }
 
-    /// Whether a landmark is nearer than the record that is read next.
+    /// Returns whether a landmark is nearer to `offset` than the record that is read next.
     fn skips(&self, offset: u64) -> bool {
         self.landmarks
             .last()
@@ -152,7 +152,7 @@ impl ChunkReader {
         self.next.offset = record.next;
         match record.kind {
             Kind::Head if at == 0 => {}
-            // Marks of a chunk that was sent before it was closed.
+            // A chunk that was sent before it was closed has these between its Data records.
             Kind::Attempted | Kind::Sent => {}
             Kind::Data => self.take(&record, at).ok_or_else(|| self.damaged(offset))?,
             _ => return Err(self.damaged(offset)),
@@ -162,7 +162,7 @@ impl ChunkReader {
 
     fn take(&mut self, record: &Record, at: u64) -> Option<()> {
         let fields = DataFields::parse(&record.payload)?;
-        // Sound, but not the bytes that follow: offsets have no holes.
+        // The record is intact, but does not continue the object: offsets must have no holes.
         if fields.at != at || record.payload.len() < DATA_FIELDS {
             return None;
         }

@@ -1,4 +1,4 @@
-//! Reading the records of a chunk file, one after the other, in large steps.
+//! Reads the records of a chunk file in sequence, with few large reads.
 
 use std::io;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use bytes::Bytes;
 use super::disk::DiskFile;
 use super::format::{Header, Kind, MAGIC, MAX_PAYLOAD, RECORD_HEADER, Salt, record};
 
-/// Bytes read at once where nothing asks for more.
+/// Minimum number of bytes of a read.
 const STEP: usize = 256 << 10;
 
-/// A sound record.
+/// An intact record.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) kind: Kind,
     pub(super) payload: Bytes,
-    /// Where the next record begins.
+    /// Offset of the next record.
     pub(super) next: u64,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Records {
     salt: Salt,
     window: Bytes,
     window_at: u64,
-    /// Bytes to read at once: records of one file are of like size.
+    /// Bytes to read at once: the length of the last record, because records of one file have similar lengths.
     step: usize,
 }
 
@@ -42,9 +42,9 @@ impl Records {
         }
     }
 
-    /// The record that begins at this offset of the file; `None` where there is no sound one.
+    /// Reads the record at `offset` of the file; `None` if there is no intact one.
     pub(super) fn read(&mut self, offset: u64) -> io::Result<Option<Record>> {
-        // What was read earlier may be from before the record was written.
+        // The window is only used for an intact record: it may have been read before the record was written.
         if let Some(record) = self.parse(offset) {
             return Ok(Some(record));
         }
@@ -63,8 +63,8 @@ impl Records {
         Ok(record)
     }
 
-    /// Looks for the next sound record at or behind `offset`. `None`: there is none, or `budget`, in bytes of checksums in
-    /// vain, is 0 now.
+    /// Finds the next intact record at or behind `offset`. Subtracts the bytes of failed checksums from `budget`. Returns `None`
+    /// if there is no such record, or if `budget` is 0.
     pub(super) fn find(&mut self, mut offset: u64, budget: &mut u64) -> io::Result<Option<(u64, Record)>> {
         loop {
             if self.rest(offset).len() < RECORD_HEADER {
@@ -113,7 +113,7 @@ impl Records {
     }
 
     fn fill(&mut self, offset: u64, len: usize) -> io::Result<()> {
-        // If the read fails, the old bytes must not stand at the new offset.
+        // Cleared first: if the read fails, the old bytes must not be taken for those at the new offset.
         self.window = Bytes::new();
         self.window_at = offset;
         self.window = read_some(&*self.file, offset, len.min(RECORD_HEADER + MAX_PAYLOAD))?;
@@ -121,8 +121,9 @@ impl Records {
     }
 }
 
-/// Writes the records between two offsets once more, from what the kernel still shows of them: after a failed sync it has
-/// given them up, and another sync would report success. `Ok(Some)`: the record there is damaged.
+/// Writes the records between two offsets again, with the bytes that the kernel still returns. Needed after a failed sync: the
+/// kernel has marked those pages clean, and another sync would report success without writing them. Returns the offset of a
+/// damaged record if it finds one.
 pub(super) fn write_anew(file: &Arc<dyn DiskFile>, salt: Salt, from: u64, to: u64) -> io::Result<Option<u64>> {
     let mut records = Records::new(file.clone(), salt);
     let mut offset = from;
@@ -142,7 +143,7 @@ pub(super) fn write_anew(file: &Arc<dyn DiskFile>, salt: Salt, from: u64, to: u6
     Ok(None)
 }
 
-/// Up to `len` bytes; fewer at the end of the file.
+/// Reads `len` bytes at `offset`; fewer at the end of the file.
 pub(super) fn read_some(file: &dyn DiskFile, mut offset: u64, len: usize) -> io::Result<Bytes> {
     let mut buffer = vec![0; len];
     let mut filled = 0;
@@ -158,7 +159,7 @@ pub(super) fn read_some(file: &dyn DiskFile, mut offset: u64, len: usize) -> io:
     Ok(buffer.into())
 }
 
-/// Lengths in memory fit.
+/// Converts a length in memory, which always fits.
 pub(super) fn to_u64(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }

@@ -1,34 +1,34 @@
-//! What becomes of the chunks that are found in a session's folder.
+//! Decides what to do with the chunks in the folder of an earlier session.
 //!
-//! PURE. [`classify`] says what one scanned file is; [`plan`] decides what to do with a whole session; [`Boots`] dates
-//! chunks that were taken before the clock was set.
+//! PURE. [`classify`] returns the state of one scanned file; [`plan`] decides what to do with all files of a session; [`Boots`]
+//! corrects the timestamps of chunks that were recorded before the clock was set.
 
 use std::collections::BTreeMap;
 
 use super::destination::DestinationId;
 use super::entry::{ClosedEntry, Entry};
 
-/// What the first record of a file gave.
+/// The content of a file's first record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Head {
     /// The file is empty, or the magic or the record is torn.
     Missing,
-    /// Not a chunk of this place, or not readable by this build: why.
+    /// A chunk of another session or number, or not readable by this build. The text is the reason.
     Foreign(String),
     /// The entry.
     Entry(Box<Entry>),
 }
 
-/// What walking a file's records gave.
+/// The result of scanning a file's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {
-    /// Of the first record.
+    /// The first record.
     pub head: Head,
-    /// Bytes of the object in sound, contiguous records.
+    /// Bytes of the object in intact, contiguous records.
     pub data: u64,
-    /// Where the last sound record ends: the file is good up to here.
+    /// End of the last intact record in sequence: the file is good up to here.
     pub tail: u64,
-    /// Nothing stands behind `tail`.
+    /// The file ends at `tail`.
     pub whole: bool,
     /// The last End record.
     pub closed: Option<Box<ClosedEntry>>,
@@ -36,16 +36,17 @@ pub struct Scan {
     pub sealed: bool,
     /// The server has the object.
     pub confirmed: bool,
-    /// A request for it was made, or was about to be, while it was open.
+    /// A request for it was sent, or was about to be sent, while it was open.
     pub attempted: bool,
-    /// Names under which it was sent whole, since its last End.
+    /// Marks of the names under which it was sent whole, since its last End.
     pub sent: Vec<u32>,
-    /// So many bytes of the file were durable once, by the words of its sound records, those behind damage included.
+    /// Number of bytes of the file that were durable once: the largest number stated by any intact record, those behind damage
+    /// included.
     pub watermark: u64,
 }
 
 impl Scan {
-    /// Of a file of which nothing but its first record is known.
+    /// Creates the scan of a file of which only the first record is known.
     pub fn empty(head: Head) -> Self {
         Self {
             head,
@@ -62,7 +63,7 @@ impl Scan {
     }
 }
 
-/// The little that is kept in memory of a closed chunk; the rest is read again when it is its turn. Times in ns.
+/// The values of a closed chunk that stay in memory; the rest is read again for the upload. Times in ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Sequence number in its session.
@@ -73,16 +74,16 @@ pub struct Summary {
     pub crc32c: u32,
     /// Capture start, ns since the Unix epoch.
     pub start: u64,
-    /// Length.
+    /// Duration.
     pub duration: u64,
-    /// `start` is from a clock that could not be right.
+    /// `start` is from an implausible clock.
     pub suspect: bool,
-    /// Where it goes.
+    /// Destination of the upload.
     pub destination: DestinationId,
 }
 
 impl Summary {
-    /// Of a closed entry.
+    /// Returns the summary of a closed entry.
     pub fn of(closed: &ClosedEntry) -> Self {
         Self {
             sequence: closed.entry.sequence,
@@ -96,23 +97,23 @@ impl Summary {
     }
 }
 
-/// What a file is.
+/// The state of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileState {
-    /// Nothing worth storing was ever in it.
+    /// It never had anything worth storing.
     Empty,
     /// The server has it.
     Confirmed,
-    /// Complete.
+    /// It is complete.
     Closed(Summary),
     /// The chunk was open when the process ended.
     Half {
-        /// As it was when the chunk began.
+        /// The entry as written when the chunk began.
         entry: Box<Entry>,
-        /// Sound bytes of the object.
+        /// Intact bytes of the object.
         len: u64,
     },
-    /// What was durable once is damaged, or the file is not ours: why.
+    /// Bytes that were durable are damaged, or the file is not ours. The text is the reason.
     Damaged(String),
     /// It could not be read.
     Unreadable,
@@ -121,40 +122,40 @@ pub enum FileState {
 /// One file of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// From its name.
+    /// Sequence number, from the file's name.
     pub sequence: u64,
-    /// Where its payload begins in the session's input, where that is known.
+    /// Offset of its payload in the session's input, if known.
     pub input_offset: Option<u64>,
-    /// What it is.
+    /// State of the file.
     pub state: FileState,
 }
 
 /// What to do with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Store it as it is.
+    /// Upload it as it is.
     Upload(Summary),
-    /// Find its last whole unit, close it, store it.
+    /// Find its last whole unit, close the chunk there, upload it.
     Rebuild {
-        /// As it was when the chunk began.
+        /// The entry as written when the chunk began.
         entry: Box<Entry>,
         /// Bytes of the object, header included.
         len: u64,
-        /// The payload is known to be whole: nothing is to be cut off.
+        /// The payload is known to be whole: nothing must be cut off.
         complete: bool,
     },
     /// Delete it.
     Remove,
-    /// Set it aside: why.
+    /// Move it to the quarantine. The text is the reason.
     Quarantine(String),
-    /// Do not touch it.
+    /// Leave it where it is.
     Leave,
 }
 
-/// What the scan of a file means.
+/// Returns the state of a scanned file.
 ///
-/// A record is torn where it lies behind all that was known to be durable: a crash may do that. Before that point only
-/// damage can.
+/// The watermark separates two cases. A bad record at or behind it was torn by a crash, which is harmless. A bad record before it
+/// was durable, so the disk has damaged it.
 pub fn classify(sequence: u64, scan: Scan) -> Finding {
     let input_offset = match (&scan.closed, &scan.head) {
         (Some(closed), _) => Some(closed.entry.input_offset),
@@ -170,7 +171,7 @@ pub fn classify(sequence: u64, scan: Scan) -> Finding {
 
 fn state(scan: Scan) -> FileState {
     if scan.confirmed {
-        // First: what the server has is removed even if the file is damaged.
+        // Checked first: a chunk that the server has is removed, even if the file is damaged.
         return FileState::Confirmed;
     }
     if let Head::Foreign(why) = scan.head {
@@ -187,14 +188,14 @@ fn state(scan: Scan) -> FileState {
             FileState::Damaged(format!("its end says {} bytes, and there are {}", closed.size, scan.data))
         }
         (Some(closed), _) => FileState::Closed(Summary::of(&closed)),
-        // A header alone plays nothing.
+        // A header without payload is not playable.
         (None, Head::Entry(entry)) if scan.data > entry.init_bytes => FileState::Half { entry, len: scan.data },
         (None, _) => FileState::Empty,
     }
 }
 
-/// What to do with the files of one session, one decision for each finding. `findings` are in the order of their sequence
-/// numbers.
+/// Decides what to do with the files of one session. Returns one decision for each finding. `findings` must be in the order of
+/// their sequence numbers.
 pub fn plan(findings: Vec<Finding>) -> Vec<Decision> {
     let next: Vec<Option<u64>> = findings
         .iter()
@@ -208,10 +209,10 @@ pub fn plan(findings: Vec<Finding>) -> Vec<Decision> {
         .collect()
 }
 
-/// Where the payload of the next chunk begins, if that chunk is known.
+/// Returns the offset at which the payload of the next chunk begins, if that chunk is known.
 fn successor(findings: &[Finding], i: usize, sequence: u64) -> Option<u64> {
     let next = findings.get(i + 1)?;
-    // If a chunk between them is missing, the next one's beginning is not this one's end.
+    // Only a chunk with the very next number begins where this one ends.
     (Some(next.sequence) == sequence.checked_add(1))
         .then_some(next.input_offset)
         .flatten()
@@ -224,15 +225,16 @@ fn decide(state: FileState, next: Option<u64>) -> Decision {
         FileState::Damaged(why) => Decision::Quarantine(why),
         FileState::Unreadable => Decision::Leave,
         FileState::Half { entry, len } => {
-            // Bytes are written ahead of the cut: those that the next chunk holds too are not ours.
+            // Bytes are written before it is known where the cut will be. Those from the next chunk's beginning on belong to that
+            // chunk alone, and storing them here would duplicate them (P4).
             let end = next
                 .and_then(|next| next.checked_sub(entry.input_offset))
                 .and_then(|n| n.checked_add(entry.init_bytes));
             match end {
-                // All of its payload belongs to the next chunk.
+                // The whole payload belongs to the next chunk.
                 Some(end) if end <= entry.init_bytes => Decision::Remove,
                 Some(end) => Decision::Rebuild {
-                    // All bytes up to the next chunk are there, so its last unit is whole.
+                    // All bytes up to the next chunk are intact, so the last unit is whole.
                     complete: end <= len,
                     len: len.min(end),
                     entry,
@@ -247,17 +249,19 @@ fn decide(state: FileState, next: Option<u64>) -> Decision {
     }
 }
 
-/// When the boots of this machine were, as far as a correct clock has shown: the wall clock at the zero of each boot's clock.
+/// Wall-clock times of this machine's boots, as far as a correct clock has shown them: the wall clock at zero of each boot's
+/// clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Boots {
     known: BTreeMap<String, i128>,
 }
 
 impl Boots {
-    /// The wall clock showed `wall` (ns since the epoch) when `boot_ns` had passed since that boot. The first word on a boot
-    /// counts: begin with the boot of now.
+    /// Learns that the wall clock was at `wall` (ns since the Unix epoch) when `boot_ns` had passed since the boot `boot_id`. The
+    /// first value for a boot is kept, so learn the current boot first.
     pub fn learn(&mut self, boot_id: &str, wall: u64, boot_ns: u64) {
-        // Entries without one are of many boots: as one boot they would date each other wrongly.
+        // Entries without a boot id are of different boots. Under one empty id, one would correct another with the time of a
+        // wrong boot.
         if !boot_id.is_empty() {
             self.known
                 .entry(boot_id.to_owned())
@@ -272,14 +276,15 @@ impl Boots {
         }
     }
 
-    /// Takes what others have learned; what is known here counts.
+    /// Merges what another value has learned. Boots that are known here keep their value.
     pub fn merge(&mut self, other: &Self) {
         for (boot, wall) in &other.known {
             self.known.entry(boot.clone()).or_insert(*wall);
         }
     }
 
-    /// The capture start of a chunk whose clock was suspect, where its boot is known; ns since the epoch.
+    /// Returns the corrected capture start of a chunk whose clock was suspect, in ns since the Unix epoch; `None` if the clock
+    /// was good or the boot is unknown.
     pub fn correct(&self, entry: &Entry) -> Option<u64> {
         if !entry.suspect() {
             return None;

@@ -15,11 +15,13 @@ use super::quota::Charge;
 use super::records::to_u64;
 use super::{Spool, make_root};
 
-/// Another sink may hold a session's folder for a moment while it looks for chunks to adopt: number of retries, and the pause.
+/// Number of attempts to lock a new session folder, and the pause between them. Another sink may hold the lock briefly while it
+/// looks for chunks to adopt.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A session of this process. Its lock is held until it and all its chunks are dropped; then empty folders are removed.
+/// A session of this process. Its lock is released when the session and all its chunks are dropped; then empty folders are
+/// removed.
 #[derive(Debug)]
 pub struct Session {
     pub(super) folder: Arc<Folder>,
@@ -31,7 +33,7 @@ impl Session {
         Ok(Self { folder })
     }
 
-    /// Makes the folder and its lock again if somebody has removed them. Returns whether that was so.
+    /// Makes the folder and its lock again if somebody has removed them. Returns whether they were removed.
     ///
     /// # Errors
     /// They cannot be made.
@@ -54,7 +56,7 @@ impl Session {
         let disk = &spool.disk;
         let make = |path: &Path| disk.create_dir(path).map_err(|e| (e.kind(), SpoolError::io("make", path, e)));
         for _ in 0..TRIES {
-            // Another sink may remove the empty device folder in between.
+            // Another sink may remove the empty device folder between the two calls.
             match make(&above).and_then(|_| make(&dir)) {
                 Ok(_) => {}
                 Err((ErrorKind::NotFound, _)) => continue,
@@ -62,7 +64,7 @@ impl Session {
             }
             match Folder::take(spool, name, session) {
                 Ok(Some(folder)) => {
-                    // Both names above the chunks: the sync of a chunk covers its own folder alone.
+                    // The names of both folders must be durable too: closing a chunk syncs only the session's folder.
                     for path in [&spool.root, &above] {
                         disk.sync_dir(path).map_err(|e| SpoolError::io("sync", path, e))?;
                     }
@@ -76,24 +78,24 @@ impl Session {
         Err(SpoolError::Busy { path: dir })
     }
 
-    /// The spool it belongs to.
+    /// Returns the spool of the session.
     pub fn spool(&self) -> &Arc<Spool> {
         &self.folder.spool
     }
 
-    /// The session's folder.
+    /// Returns the session's folder.
     pub fn dir(&self) -> &Path {
         &self.folder.dir
     }
 
-    /// Moves a chunk that is being written to this session's folder: somebody has removed the one that it was begun in, and
-    /// its bytes can still be read. Returns whether that was so.
+    /// Copies an open chunk to this session's folder if somebody has removed the folder in which it was begun. Its bytes can
+    /// still be read from the open file. Returns whether it was copied.
     ///
     /// # Errors
-    /// No room, or the disk: the chunk is as it was.
+    /// No room, or an error of the disk: the chunk is unchanged.
     pub fn rescue(&self, chunk: &mut OpenChunk, entry: &Entry) -> Result<bool, SpoolError> {
         let disk = &self.folder.spool.disk;
-        // The path too: a lock file that was removed alone costs no chunk.
+        // Checked as well, because somebody may have removed the lock file alone.
         let is_lost = || matches!(disk.open(&chunk.path()), Err(e) if e.kind() == ErrorKind::NotFound);
         if Arc::ptr_eq(&self.folder, chunk.folder()) || !chunk.folder().is_removed() || !is_lost() {
             return Ok(false);
@@ -112,11 +114,11 @@ impl Session {
         Ok(true)
     }
 
-    /// Begins a chunk: makes its file and writes what is known of it.
+    /// Begins a chunk: creates its file and writes its entry.
     ///
     /// # Errors
-    /// No room, an error of the disk, an entry of another session, or a number that exists. Leaves no file behind, also where the disk
-    /// does not answer in the middle.
+    /// No room, an error of the disk, an entry of another session, or a sequence number that exists. Leaves no file behind: if
+    /// the disk does not answer, the file is removed when it does.
     pub fn create(&self, entry: &Entry) -> Result<OpenChunk, SpoolError> {
         let folder = &self.folder;
         let sequence = entry.sequence;
@@ -140,7 +142,8 @@ impl Session {
             Ok(file) => Ok(OpenChunk::new(file, folder.clone(), sequence, charge, len)),
             Err((e, ours)) => {
                 if ours {
-                    // Where `create` failed, the file of that number may be an earlier chunk.
+                    // Only a file that this call has created: if `create` failed, the file of that number may be an earlier
+                    // chunk.
                     folder.remove_unwanted(sequence);
                 }
                 folder.spool.quota.remove(&folder.key, &mut charge);

@@ -1,4 +1,4 @@
-//! Chunks that wait: closed ones, which may be uploaded, and half-written ones of an earlier process.
+//! Chunks that wait on disk: closed ones, which may be uploaded, and half-written ones of an earlier process.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -16,20 +16,20 @@ use super::reader::ChunkReader;
 use super::records::{Records, read_some, to_u64};
 use super::recovery::{Scan, Summary};
 
-/// Most End records are shorter.
+/// Bytes read for an End record at first; most are shorter.
 const END_READ: usize = 16 << 10;
 
-/// A closed chunk that is durable, and so may be uploaded. It is small: its entry and its bytes are read when it is its
-/// turn. Dropped, it stays for the next start.
+/// A closed chunk that is durable, and so may be uploaded. It takes little memory: entry and bytes are read from disk for the
+/// upload. If dropped, its file stays for the next start.
 #[derive(Debug)]
 pub struct Stored {
     folder: Arc<Folder>,
     summary: Summary,
-    /// Where the End record is.
+    /// Offset of the End record in the file.
     end_at: u64,
-    /// Where the file ends.
+    /// Length of the file.
     tail: u64,
-    /// Names under which it was sent whole, as they stand in the file; see [`name_mark`](super::entry::name_mark).
+    /// Marks of the names under which it was sent whole, in the order of the file; see [`name_mark`](super::entry::name_mark).
     sent: Vec<u32>,
     charge: Charge,
     gone: bool,
@@ -53,36 +53,38 @@ impl Stored {
         self
     }
 
-    /// Its file.
+    /// Returns the path of the chunk's file.
     pub fn path(&self) -> PathBuf {
         self.folder.path(self.summary.sequence)
     }
 
-    /// Marks of the names under which it was sent whole.
+    /// Returns the marks of the names under which it was sent whole.
     pub fn sent(&self) -> &[u32] {
         &self.sent
     }
 
-    /// Bytes of the object.
+    /// Returns the size of the object in bytes.
     pub fn size(&self) -> u64 {
         self.summary.size
     }
 
-    /// What is kept of the entry in memory.
+    /// Returns the part of the entry that is in memory.
     pub fn summary(&self) -> Summary {
         self.summary
     }
 
-    /// The session it was taken in.
+    /// Returns the id of the session that recorded it.
     pub fn session(&self) -> &str {
         &self.folder.session
     }
 
-    /// Whether somebody has removed the file, alone or with its folder. A file system that is away does not count.
+    /// Returns whether somebody has removed the file, alone or with its folder. An unmounted file system does not count as
+    /// removal.
     pub fn is_removed(&self) -> bool {
         let disk = &self.folder.spool.disk;
         match disk.open(&self.path()) {
-            // The folder has to be there, or known to be removed: on an unmounted file system nothing is found either.
+            // `NotFound` alone proves nothing: an unmounted file system gives it as well. The folder must exist, or be known as
+            // removed.
             Err(e) if e.kind() == ErrorKind::NotFound => self.folder.is_removed() || disk.list(&self.folder.dir).is_ok(),
             _ => false,
         }
@@ -91,7 +93,7 @@ impl Stored {
     /// Reads the entry.
     ///
     /// # Errors
-    /// The disk; [`SpoolError::Damaged`]: it belongs into the quarantine.
+    /// An error of the disk. [`SpoolError::Damaged`]: move the chunk to the quarantine.
     pub fn load(&self) -> Result<ClosedEntry, SpoolError> {
         let file = self.open()?;
         let path = self.path();
@@ -114,12 +116,12 @@ impl Stored {
         })
     }
 
-    /// Reads the object.
+    /// Returns a reader of the object.
     ///
     /// # Errors
-    /// The disk.
+    /// The file cannot be opened.
     pub fn reader(&self) -> Result<ChunkReader, SpoolError> {
-        // Up to the size of the entry: bytes that were written ahead of the cut may follow.
+        // Limited to the size in the entry: bytes of the next chunk, written ahead of the cut, may follow.
         let records = Records::new(self.open()?, self.folder.salt(self.summary.sequence));
         Ok(ChunkReader::new(
             records,
@@ -128,10 +130,10 @@ impl Stored {
         ))
     }
 
-    /// Gives the chunk other values, a name or a time, durably. Size and CRC32C stay.
+    /// Replaces the chunk's entry durably, for another name or corrected timestamps. Size and CRC32C must be the same.
     ///
     /// # Errors
-    /// No room, or the disk: the old values count then. The entry is of another chunk.
+    /// No room, or an error of the disk: the old entry stays valid. Or the entry is of another chunk.
     pub fn amend(&mut self, closed: &ClosedEntry) -> Result<(), SpoolError> {
         let path = self.path();
         let same = (closed.size, closed.crc32c, closed.entry.sequence);
@@ -143,19 +145,20 @@ impl Stored {
         let file = self.open()?;
         let (end_at, tail) = (self.tail, self.tail.saturating_add(to_u64(end.len())));
         self.charge_to(tail)?;
-        // The Footer and the marks behind it were never synced, or by a process whose sync failed: a hole there would hide the new
-        // End.
+        // The Footer and the marks behind it may not be durable: they are not synced, or their sync failed. After a crash, a hole
+        // there would hide the new End.
         self.folder.write_anew(&file, self.summary.sequence, self.end_at, end_at)?;
         let written = file.write_all_at(&[&end], end_at).and_then(|()| file.sync_data());
         if let Err(e) = written {
             let _ = file.set_len(end_at);
             let _ = self.charge_to(end_at);
-            // The Footer in front may be among what the kernel has given up.
+            // After a failed sync the kernel may have discarded the Footer in front: without it the next start walks the whole
+            // file.
             self.folder.write_anew(&file, self.summary.sequence, self.end_at, end_at)?;
             return Err(SpoolError::io("write", &path, e));
         }
         self.end_at = end_at;
-        // Marks count only behind the last End.
+        // Marks in front of the last End do not count: they are of the old name.
         self.sent.clear();
         self.tail = self.folder.seal(&*file, self.summary.sequence, end_at, tail);
         self.summary = Summary::of(closed);
@@ -163,10 +166,11 @@ impl Stored {
         Ok(())
     }
 
-    /// The object was sent whole under a name: the server may have it. Not synced; without room there is no mark.
+    /// Marks the object as sent whole under a name: the server may have it. Not synced, because a missing mark costs a second
+    /// object at most.
     ///
     /// # Errors
-    /// No room, or the disk: the file is as it was.
+    /// No room, or an error of the disk: the file is unchanged.
     pub fn mark_sent(&mut self, mark: u32) -> Result<(), SpoolError> {
         if self.gone || self.sent.contains(&mark) {
             return Ok(());
@@ -175,7 +179,7 @@ impl Stored {
         let (from, to) = (self.tail, self.tail.saturating_add(to_u64(MARK_LEN)));
         self.charge_to(to)?;
         if let Err(e) = self.folder.write_sent(&*file, self.summary.sequence, mark, from) {
-            // What is left of a mark would cost the next start a walk through the whole file.
+            // A torn mark at the end would hide the Footer: the next start would have to walk the whole file.
             let _ = file.set_len(from);
             let _ = self.charge_to(from);
             return Err(e);
@@ -185,40 +189,40 @@ impl Stored {
         Ok(())
     }
 
-    /// That mark is not true any more: takes it off the file, durably. Needs no room.
+    /// Removes a mark that is no longer true, durably. Needs no room.
     ///
     /// # Errors
-    /// The disk: the mark may come back at the next start.
+    /// An error of the disk: the mark may reappear at the next start.
     pub fn unmark_sent(&mut self, mark: u32) -> Result<(), SpoolError> {
         let Some(first) = self.sent.iter().position(|known| *known == mark).filter(|_| !self.gone) else {
             return Ok(());
         };
-        // Those behind it go as well: they are only ever missed.
+        // Cuts off the later marks too: a missing mark costs a second object at most, never a chunk.
         let marks = to_u64(self.sent.len().saturating_sub(first)).saturating_mul(to_u64(MARK_LEN));
         let tail = self.tail.saturating_sub(marks);
         let file = self.open()?;
         let path = self.path();
         file.set_len(tail).map_err(|e| SpoolError::io("cut", &path, e))?;
-        // Even if the sync fails: the next record has to follow the bytes that are left.
+        // Updated even if the sync fails below: the file is shorter, and the next record must follow its last byte.
         self.sent.truncate(first);
         self.tail = tail;
         let _ = self.charge_to(tail);
         file.sync_data().map_err(|e| SpoolError::io("sync", &path, e))
     }
 
-    /// The server has the chunk: marks the file durably and removes it. May be called again after an error.
+    /// Marks the chunk as stored by the server, durably, and removes the file. May be called again after an error.
     ///
     /// # Errors
-    /// The disk: the file may come back at the next start then, and be sent again.
+    /// An error of the disk: the file may reappear at the next start and be sent again.
     pub fn confirm(&mut self) -> Result<(), SpoolError> {
         if self.gone {
             return Ok(());
         }
         let marked = self.mark_confirmed();
-        // Also without the mark: a full disk has no room for it, and this makes some.
+        // Also if the mark failed: a full disk has no room for it, and the removal frees some.
         self.discard()?;
         if marked.is_err() {
-            // Without the mark the file must not come back.
+            // No mark protects from a second upload after a crash, so the removal itself must be durable.
             self.folder.sync_names()?;
         }
         Ok(())
@@ -226,7 +230,7 @@ impl Stored {
 
     fn mark_confirmed(&self) -> io::Result<()> {
         let sequence = self.summary.sequence;
-        // Not counted: the file is removed in the next step.
+        // Not charged to the quota: the file is removed in the next step.
         let mark = record(Kind::Confirmed, self.folder.salt(sequence), &self.tail.to_le_bytes());
         let mark = mark.ok_or(ErrorKind::InvalidData)?;
         let file = self.folder.spool.disk.open(&self.path())?;
@@ -234,32 +238,33 @@ impl Stored {
         file.sync_data()
     }
 
-    /// Removes the chunk without its being stored.
+    /// Removes the chunk although the server does not have it.
     ///
     /// # Errors
-    /// The disk: the file is still there then.
+    /// An error of the disk: the file still exists.
     pub fn discard(&mut self) -> Result<(), SpoolError> {
         if self.gone {
             return Ok(());
         }
-        // Not synced: a power cut may bring it back, and then it is stored after all.
+        // Not synced: after a power cut the file may reappear, and is then uploaded.
         remove(&self.folder, &self.path())?;
         self.gone = true;
         self.folder.spool.quota.remove(&self.folder.key, &mut self.charge);
         Ok(())
     }
 
-    /// Sets the chunk aside: it cannot be used. Where it is now.
+    /// Moves an unusable chunk to the quarantine. Returns its new path.
     ///
     /// # Errors
-    /// The disk: it is where it was then.
+    /// An error of the disk: the file is not moved.
     pub fn quarantine(&mut self) -> Result<PathBuf, SpoolError> {
         let to = self.folder.quarantine(self.summary.sequence, &mut self.charge)?;
         self.gone = true;
         Ok(to)
     }
 
-    /// Goes on as what is returned: this one has no file any more. `None`: it was sent, or its file is gone.
+    /// Converts the chunk to a [`ShelvedFile`], which takes less memory; after that this value owns no file. Returns `None` and
+    /// changes nothing if the chunk has marks, its file was removed, or its values do not fit.
     pub fn shelve(&mut self) -> Option<ShelvedFile> {
         if self.gone || !self.sent.is_empty() {
             // A `ShelvedFile` has no place for marks.
@@ -278,7 +283,7 @@ impl Stored {
             crc32c: self.summary.crc32c,
             suspect: self.summary.suspect,
         };
-        // File and charge belong to what is returned: this one must not release them.
+        // The returned value owns file and charge now: dropping this one must not release them.
         self.gone = true;
         self.charge = Charge::default();
         Some(shelved)
@@ -294,8 +299,8 @@ impl Stored {
     }
 }
 
-/// A [`Stored`] that nobody has sent yet, as small as it can be: hundreds of thousands may wait. Dropped, it stays for the next start
-/// too.
+/// A [`Stored`] that was never sent whole, in as little memory as possible: a long outage leaves hundreds of thousands. If
+/// dropped, its file stays for the next start.
 #[derive(Debug)]
 pub struct ShelvedFile {
     folder: Arc<Folder>,
@@ -304,7 +309,7 @@ pub struct ShelvedFile {
     start: u64,
     duration: u64,
     tail: u64,
-    /// From the End record to the tail.
+    /// Bytes from the beginning of the End record to the end of the file.
     end_len: u32,
     slack: u32,
     crc32c: u32,
@@ -312,7 +317,7 @@ pub struct ShelvedFile {
 }
 
 impl ShelvedFile {
-    /// What is known of the chunk, which goes there.
+    /// Returns the summary of the chunk. `destination` is not stored here, the caller supplies it.
     pub fn summary(&self, destination: DestinationId) -> Summary {
         Summary {
             sequence: self.sequence,
@@ -325,12 +330,12 @@ impl ShelvedFile {
         }
     }
 
-    /// Its sequence number.
+    /// Returns the sequence number.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// The chunk, which goes there.
+    /// Converts it back to a [`Stored`]. `destination` is not stored here, the caller supplies it.
     pub fn into_stored(mut self, destination: DestinationId) -> Stored {
         let (folder, summary) = (Arc::clone(&self.folder), self.summary(destination));
         Stored::new(
@@ -360,7 +365,8 @@ impl Drop for Stored {
     }
 }
 
-/// A half-written chunk of an earlier process: to be cut to its last whole unit and closed. Dropped, it stays as it is.
+/// A half-written chunk of an earlier process. The caller cuts it to its last whole unit and closes it. If dropped, its file
+/// stays as it is.
 #[derive(Debug)]
 pub struct Partial {
     folder: Arc<Folder>,
@@ -369,7 +375,7 @@ pub struct Partial {
     complete: bool,
     /// Bytes of the file that are known to be durable.
     durable: u64,
-    /// Where its last sound record ends.
+    /// End of the last intact record.
     tail: u64,
     attempted: bool,
     sent: Vec<u32>,
@@ -393,54 +399,55 @@ impl Partial {
         }
     }
 
-    /// Its file.
+    /// Returns the path of the chunk's file.
     pub fn path(&self) -> PathBuf {
         self.folder.path(self.entry.sequence)
     }
 
-    /// What was known when it began.
+    /// Returns the entry as written when the chunk began.
     pub fn entry(&self) -> &Entry {
         &self.entry
     }
 
-    /// Sound bytes of the object, header included.
+    /// Returns the number of intact bytes of the object, header included.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there is nothing of it.
+    /// Returns whether no byte is intact.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether the payload is known to be whole: then nothing is to be cut off.
+    /// Returns whether the payload is known to be whole: then nothing must be cut off.
     pub fn complete(&self) -> bool {
         self.complete
     }
 
-    /// Whether a request for the whole chunk was made, or was about to be, by the process that recorded it.
+    /// Returns whether the process that recorded it has sent, or was about to send, a request for the whole chunk.
     pub fn attempted(&self) -> bool {
         self.attempted
     }
 
-    /// Whether that process sent the whole chunk under this name.
+    /// Returns whether that process has sent the whole chunk under this name.
     pub fn was_sent(&self, name: &str) -> bool {
         self.sent.contains(&name_mark(name))
     }
 
-    /// Reads its sound bytes.
+    /// Returns a reader of the intact bytes.
     ///
     /// # Errors
-    /// The disk.
+    /// The file cannot be opened.
     pub fn reader(&self) -> Result<ChunkReader, SpoolError> {
         let records = Records::new(self.folder.open(self.entry.sequence)?, self.folder.salt(self.entry.sequence));
         Ok(ChunkReader::new(records, self.path(), Arc::new(AtomicU64::new(self.len))))
     }
 
-    /// Closes it as [`super::OpenChunk::finish`] does, with what is found of it.
+    /// Closes the chunk as [`super::OpenChunk::finish`] does, with the bytes that are intact.
     ///
     /// # Errors
-    /// No room, or the disk: the call may be made again. The entry is of another chunk, or longer than what there is.
+    /// No room, or an error of the disk: the call may be repeated. Or the entry is of another chunk, or longer than the intact
+    /// bytes.
     pub fn refinish(&mut self, closed: &ClosedEntry) -> Result<Stored, SpoolError> {
         let (path, sequence) = (self.path(), self.entry.sequence);
         if self.gone || closed.entry.sequence != sequence || closed.entry.session != self.folder.session {
@@ -455,9 +462,9 @@ impl Partial {
         let (end_at, tail) = (self.tail, self.tail.saturating_add(to_u64(end.len())));
         let slack = self.charge.slack_within(tail, END_ROOM);
         self.folder.spool.charge(&self.folder.key, &mut self.charge, tail, slack)?;
-        // A sync may have failed before, in this process or in the one that wrote it.
+        // A sync may have failed in this process or in the one that wrote the file, and the kernel reports that only once.
         self.folder.write_anew(&file, sequence, self.durable, end_at)?;
-        // What a crash tore lies behind the tail.
+        // Cuts off torn bytes behind the last intact record.
         let written = file.set_len(end_at).and_then(|()| file.write_all_at(&[&end], end_at));
         written.map_err(|e| SpoolError::io("write", &path, e))?;
         self.folder.sync(&*file, sequence)?;
@@ -469,10 +476,10 @@ impl Partial {
         Ok(Stored::new(self.folder.clone(), Summary::of(closed), end_at, tail, charge))
     }
 
-    /// Removes it without its being stored.
+    /// Removes the chunk without storing it.
     ///
     /// # Errors
-    /// The disk: the file is still there then.
+    /// An error of the disk: the file still exists.
     pub fn discard(&mut self) -> Result<(), SpoolError> {
         if self.gone {
             return Ok(());
@@ -483,10 +490,10 @@ impl Partial {
         Ok(())
     }
 
-    /// Sets it aside: it cannot be used. Where it is now.
+    /// Moves an unusable chunk to the quarantine. Returns its new path.
     ///
     /// # Errors
-    /// The disk: it is where it was then.
+    /// An error of the disk: the file is not moved.
     pub fn quarantine(&mut self) -> Result<PathBuf, SpoolError> {
         let to = self.folder.quarantine(self.entry.sequence, &mut self.charge)?;
         self.gone = true;
@@ -494,7 +501,7 @@ impl Partial {
     }
 }
 
-/// Removes a file; one that somebody else has removed is gone as well.
+/// Removes a file. A file that does not exist is no error: somebody else has removed it.
 fn remove(folder: &Folder, path: &Path) -> Result<(), SpoolError> {
     match folder.spool.disk.remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(SpoolError::io("remove", path, e)),

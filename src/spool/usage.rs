@@ -1,11 +1,14 @@
-//! How much of a spool folder each process uses: what makes `max-spool-bytes` one limit for all of them.
+//! Shares the usage of a spool folder among processes, so that `max-spool-bytes` is one limit for all of them.
 //!
-//! All of it is in the names of empty files below `+usage`, so that it takes no room itself: `<pid>-<random>.<limit>.<claimed>` is a process, which
-//! holds the lock of that file as long as it uses the spool: the smallest limit that its sinks have set, and how many bytes it has claimed,
-//! which is never less than what it uses. `unowned.<bytes>` is what no process holds: leftovers and the quarantine. They are read and changed
-//! only under the lock of `lock`, which is held for a moment. What a process that died had claimed is unowned from then on. Whoever finds
-//! himself alone counts again, so a power cut costs nothing; nothing here is synced. If somebody removes the folder, each process that finds its file
-//! gone counts again too, and makes a new one.
+//! The figures are in the names of empty files below `+usage`, so that they take no room themselves. Two kinds of names exist:
+//!
+//! - `<pid>-<random>.<limit>.<claimed>`, one for each process: the smallest limit that its sinks have set, and the bytes that it
+//!   has claimed, never less than it uses. The process holds the lock of this file while it uses the spool.
+//! - `unowned.<bytes>`: bytes that no process owns, which are leftovers and the quarantine.
+//!
+//! Both are read and changed only under the lock of the file `lock`, which is held briefly. When a process dies, its claim
+//! becomes unowned. A process that finds no other one counts all files again. So nothing here needs a sync: after a power
+//! failure, the first process counts. A process whose file was removed also counts again, and makes a new file.
 //!
 //! Blocks on the disk.
 
@@ -19,37 +22,37 @@ use super::count;
 use super::disk::{Disk, HeldLock, Listed, Lock};
 use super::lane::PATIENCE;
 
-/// The folder. No device's folder has a name with this sign.
+/// Name of the folder. `+` is percent-encoded in the folder names of devices, so it cannot be one of them.
 pub(super) const USAGE: &str = "+usage";
 const LOCK: &str = "lock";
 const UNOWNED: &str = "unowned";
 
-/// Another process is at it: the pause between two looks, and how long to look.
+/// While another process holds the lock: pause between two attempts, and the timeout.
 const PAUSE: Duration = Duration::from_millis(2);
 const AT_MOST: Duration = PATIENCE;
-/// How often processes that died are looked for.
+/// Interval between two checks for processes that died.
 const LOOK_FOR_DEAD: Duration = Duration::from_secs(30);
 
-/// What the other processes use.
+/// The usage of the other processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Others {
-    /// Claimed by them.
+    /// Bytes claimed by them.
     pub(super) claimed: u64,
-    /// Held by no process.
+    /// Bytes owned by no process.
     pub(super) unowned: u64,
-    /// The smallest limit that one of their users has set; 0 = none.
+    /// The smallest limit that one of their sinks has set; 0 = none.
     pub(super) limit: u64,
 }
 
-/// The share of this process.
+/// The membership of this process.
 pub(super) struct Usage {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     dir: PathBuf,
     id: String,
-    /// The name of our file now.
+    /// Current name of this process's file.
     name: String,
-    /// While it is held we are alive.
+    /// The lock of this process's file: the others take it as a sign of life.
     lock: Option<Box<dyn HeldLock>>,
     looked_at: Instant,
 }
@@ -61,14 +64,15 @@ impl std::fmt::Debug for Usage {
 }
 
 impl Usage {
-    /// Joins the processes that use the spool. `count`: all bytes under its folder, asked for only if there is no other process.
+    /// Joins the processes that use the spool. `count` returns all bytes in its folder; called only if there is no other process.
     pub(super) fn join(disk: Arc<dyn Disk>, root: &Path, count: impl FnOnce() -> u64) -> io::Result<(Self, Others)> {
         let dir = root.join(USAGE);
         disk.create_dir(&dir)?;
         let turn = take_turn(&*disk, &dir)?;
+        // Removes the files of dead processes first: they would hide that this process is alone.
         let mut known = read(&*disk, &dir, "", true)?;
         if known.is_alone {
-            // Nobody else writes: a count puts right what a power cut left.
+            // No other process writes, so a count is exact. It also corrects figures that a power failure left.
             known.others.unowned = count();
         }
         write_unowned(&*disk, &dir, &known, known.others.unowned)?;
@@ -91,8 +95,9 @@ impl Usage {
         Ok((usage, known.others))
     }
 
-    /// Takes part in one exchange: `claim` computes from what the others use how much this process claims from now on. Returns what they use.
-    /// `used`: blocks of this process's files. `moved`: bytes that have become unowned (more than 0) or ours.
+    /// Runs one exchange and returns the usage of the others. `claim` computes from that usage how much this process claims from
+    /// now on. `used`: bytes of this process's files, in blocks. `moved`: bytes that have become unowned; negative if they have
+    /// become ours.
     pub(super) fn exchange(
         &mut self,
         limit: u64,
@@ -108,7 +113,8 @@ impl Usage {
         }
         let is_removed = self.is_removed();
         let unowned = match is_removed {
-            // What is there and nobody has claimed: those who have not noticed yet that their files are gone count as well.
+            // All bytes that no process claims. They include those of processes that have not noticed yet that their files were
+            // removed.
             true => count(&*self.disk, &self.root).saturating_sub(used.saturating_add(known.others.claimed)),
             false => known.others.unowned.saturating_add_signed(moved),
         };
@@ -122,7 +128,7 @@ impl Usage {
             };
             self.name = name;
         } else if name != self.name {
-            // The lock is that of the file, so it survives the rename.
+            // flock(2) locks the open file, not the name, so the lock survives the rename.
             self.disk.rename(&self.dir.join(&self.name), &self.dir.join(&name))?;
             self.name = name;
         }
@@ -130,13 +136,14 @@ impl Usage {
         Ok(others)
     }
 
-    /// Whether somebody has removed our file, with all that is below `spool-dir` as a rule. Then the others do not see us.
+    /// Returns whether somebody has removed this process's file, usually with everything in `spool-dir`. The others then do not
+    /// see us.
     fn is_removed(&self) -> bool {
         let path = self.dir.join(&self.name);
         self.lock.as_ref().is_none_or(|lock| lock.is_removed(&path))
     }
 
-    /// Sets the usage of unowned files.
+    /// Sets the usage of unowned files to the result of `count`, which runs under the lock of all processes.
     pub(super) fn set_unowned(&self, count: impl FnOnce() -> u64) -> io::Result<u64> {
         let turn = take_turn(&*self.disk, &self.dir)?;
         let known = read(&*self.disk, &self.dir, &self.id, false)?;
@@ -146,7 +153,7 @@ impl Usage {
         Ok(unowned)
     }
 
-    /// Leaves: so many bytes that were ours become unowned. The last one removes the folder.
+    /// Leaves: `unowned` bytes of this process become unowned. The last process removes the folder.
     pub(super) fn leave(&mut self, unowned: i64) {
         let (lock, dir) = (self.lock.take(), self.dir.clone());
         let (id, name) = (self.id.clone(), self.name.clone());
@@ -166,42 +173,43 @@ impl Usage {
                 Ok(())
             };
             let _ = left();
-            // If that failed, the others take it for dead: what it had claimed is unowned then.
+            // Released in any case. If leaving failed, the others find an unlocked file, and count its claim as unowned.
             drop(lock);
         }));
     }
 }
 
-/// Until it is dropped, no other process changes anything here.
+/// Takes the lock of all processes. Until it is dropped, no other process changes anything in the folder.
 fn take_turn(disk: &dyn Disk, dir: &Path) -> io::Result<Box<dyn HeldLock>> {
     let began = Instant::now();
     loop {
         match disk.lock(&dir.join(LOCK))? {
             Lock::Held(lock) => return Ok(lock),
-            // The last one that used the spool has just removed the folder.
+            // The last process that used the spool has just removed the folder.
             Lock::Gone => drop(disk.create_dir(dir)?),
             Lock::Busy => {}
         }
         if began.elapsed() >= AT_MOST {
             let what = format!("another process has held its lock file for {} s", AT_MOST.as_secs());
-            // `TimedOut`: the callers take it for a disk that does not answer, and try again.
+            // `TimedOut`: callers treat it as a disk that does not answer, and try again.
             return Err(io::Error::new(ErrorKind::TimedOut, what));
         }
-        // Polled: a wait in flock(2) cannot be given up after a time.
+        // Polled, because flock(2) has no timeout.
         thread::sleep(PAUSE);
     }
 }
 
-/// What the file names hold.
+/// The figures read from the file names.
 struct Known {
     others: Others,
-    /// The file with the usage of unowned files.
+    /// Name of the file with the usage of unowned files.
     unowned: Option<String>,
-    /// No other process is alive.
+    /// No other process uses the folder.
     is_alone: bool,
 }
 
-/// Reads the names; under the lock. `looks`: the files of dead processes are removed.
+/// Reads the names. The caller holds the lock. With `looks`, removes the files of dead processes and counts their claims as
+/// unowned.
 fn read(disk: &dyn Disk, dir: &Path, own: &str, looks: bool) -> io::Result<Known> {
     let mut known = Known {
         others: Others::default(),
@@ -221,7 +229,7 @@ fn read(disk: &dyn Disk, dir: &Path, own: &str, looks: bool) -> io::Result<Known
             continue;
         }
         let (Some(limit), Some(claimed)) = (numbers.next(), numbers.next()) else {
-            // The lock file, or a file of somebody else.
+            // The lock file, or a foreign file.
             continue;
         };
         if id == own {
@@ -243,8 +251,8 @@ fn read(disk: &dyn Disk, dir: &Path, own: &str, looks: bool) -> io::Result<Known
     Ok(known)
 }
 
-/// Returns the lock of a process that has died: it can be taken. A file that cannot be locked is that of another user, and counts like that
-/// of a living process: all that can be known of it is its name.
+/// Returns the lock of a process that has died, recognized because the lock can be taken. A file that cannot be locked belongs to
+/// another user; it counts like that of a living process, because only its name can be read.
 fn lock_of_dead(disk: &dyn Disk, path: &Path) -> io::Result<Option<Box<dyn HeldLock>>> {
     match disk.lock(path) {
         Ok(Lock::Held(lock)) => Ok(Some(lock)),
@@ -268,7 +276,7 @@ fn write_unowned(disk: &dyn Disk, dir: &Path, known: &Known, bytes: u64) -> io::
     }
 }
 
-/// Sets processes apart that have the same number in different containers.
+/// Returns a random number. It distinguishes processes in different containers, which may have the same process id.
 fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id())

@@ -1,7 +1,7 @@
-//! A disk whose every call goes through a [`Lane`]: none waits for ever.
+//! A disk whose calls go through a [`Lane`], so that none of them blocks for ever.
 //!
-//! What is handed to a call is copied, because the call may outlive its caller. `TimedOut` is an error as any other: after it a
-//! write may be whole, torn or absent.
+//! The arguments of a call are copied, because the call may outlive its caller. `TimedOut` is an error like any other: the write
+//! may be complete, torn or absent.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::disk::{Disk, DiskFile, HeldLock, LastJob, Listed, Lock, Space};
 use super::lane::{Kind, Lane};
 use super::records::to_u64;
 
-/// A single call writes at most this many bytes: on the slowest card that is not yet a hung disk.
+/// Maximum number of bytes of one write call. Even the slowest card writes this many before the lane's timeout.
 const PIECE: usize = 1 << 20;
 /// Timeout for space queries, which only ask how full the disk is.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -26,7 +26,7 @@ const MOMENT: Duration = Duration::from_millis(500);
 pub struct WatchedDisk {
     inner: Arc<dyn Disk>,
     lane: Lane,
-    /// The room at the last look.
+    /// The result of the last space query.
     space: Arc<Mutex<Option<Space>>>,
 }
 
@@ -60,7 +60,7 @@ impl WatchedDisk {
         let mut known = self.known();
         match (found, *known) {
             (Ok(space), _) => *known = Some(space),
-            // A busy disk is as full as it was a moment ago.
+            // A disk that is only busy is about as full as at the last query.
             (Err(e), Some(_)) if e.kind() == io::ErrorKind::TimedOut => {}
             (Err(e), _) => return Err(e),
         }
@@ -92,7 +92,7 @@ impl Disk for WatchedDisk {
         let (disk, path) = (Arc::clone(&self.inner), path.to_owned());
         let (undo_disk, undo_path) = (Arc::clone(&disk), path.clone());
         let undo = move |_| {
-            // It would be in the way of the next caller.
+            // The caller believes that no file was created: its next attempt would fail with `AlreadyExists`.
             let _ = undo_disk.remove_file(&undo_path);
         };
         let file = self.lane.run_or_undo(Kind::Write, None, move || disk.create(&path), undo)?;
@@ -134,7 +134,7 @@ impl Disk for WatchedDisk {
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
-        // A sync that takes a second is no hung disk: where nothing is known yet, it is waited for as for any other answer.
+        // A slow sync in front is no hung disk. Without an earlier result to fall back on, wait as long as for any other call.
         let is_known = self.known().is_some();
         self.look(path, is_known.then_some(GLANCE))
     }
@@ -210,7 +210,7 @@ impl DiskFile for WatchedFile {
 
 impl Drop for WatchedFile {
     fn drop(&mut self) {
-        // Closing a file is a call as well.
+        // close(2) can block on a hung disk as well, so it runs on the lane, and nobody waits for it.
         if let Some(file) = self.inner.take() {
             self.lane.last(Duration::ZERO, move || drop(file));
         }
@@ -226,7 +226,7 @@ impl HeldLock for WatchedLock {
     fn is_removed(&self, path: &Path) -> bool {
         let Some(lock) = self.inner.clone() else { return false };
         let path = path.to_owned();
-        // A disk that does not answer has removed nothing: what is on it is tried again.
+        // No answer is not a removal: files on this disk are tried again.
         self.lane.run(Kind::Read, move || Ok(lock.is_removed(&path))).unwrap_or(false)
     }
 }

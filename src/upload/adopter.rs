@@ -1,8 +1,9 @@
-//! Takes over what earlier sessions left in the spool, a few of them at a time.
+//! Adopts what earlier sessions left in the spool, a few of them at a time.
 //!
-//! What an earlier life of this sink's own session left comes first, then the oldest; the next when one of those that are held has been
-//! stored. While none moves, other sinks of the process have their turn. A session with a clock that cannot be believed waits until all
-//! others have been looked at: one of them may know when that boot of the machine was. Blocks on the disk, on tokio's threads for blocking work. Names no GStreamer.
+//! An earlier life of this sink's own session comes first, then the oldest session. The next one follows when a held session has
+//! been stored. While none makes progress, other sinks of the process have their turn. A session recorded with an implausible
+//! clock waits until all others have been read: one of them may tell when that boot of the machine was. Blocks on the disk, on
+//! tokio's threads for blocking work. Names no GStreamer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,41 +27,42 @@ use gcstreamer_schema::Container;
 use gcstreamer_schema::metadata::{DURATION_MS, END_TIME, PREVIEW_BYTES, duration_ms};
 use gcstreamer_schema::time::rfc3339_ms;
 
-/// How often sessions that do not move, or a disk that does not answer, are looked at again.
+/// Interval between retries while sessions make no progress or the disk does not answer.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// Sessions whose lock is busy are tried again so often, after such a pause: those of another process stay busy.
+/// Number of retries for sessions whose lock is busy, each after `BUSY_FOR`: another process takes a lock briefly while it counts
+/// the usage of the spool. Few retries, because a session that another process records stays busy.
 const BUSY_AGAIN: u32 = 4;
 const BUSY_FOR: Duration = Duration::from_millis(500);
 /// Interval after which parked chunks get another turn.
 const PARKED_AGAIN: Duration = Duration::from_secs(3600);
 
-/// Takes over the sessions that earlier starts left in the spool. One for each sink with a spool.
+/// Adopts the sessions that earlier starts left in the spool. Every sink with a spool has one.
 pub(super) struct Adopter {
     uploads: Arc<UploadQueue>,
     sorter: Sorter,
     times: Arc<Times>,
     notices: Notices,
-    /// Sessions of which all is parked: they had their turn.
+    /// Sessions with parked chunks only, which have had their turn.
     parked: Vec<Leftover>,
-    /// Sessions of which the first chunks are held: the rest comes when those are stored.
+    /// Sessions of which only the first chunks are adopted; the rest follows when those are stored.
     begun: Vec<Leftover>,
-    /// Half-written chunks that could not be closed because the disk does not answer, or too many files are open.
+    /// Half-written chunks that could not be closed yet: the disk does not answer, or too many files are open.
     unclosed: Vec<Partial>,
-    /// What an earlier life of this session left and was not looked at yet.
+    /// Chunks of an earlier life of this session that are not adopted yet.
     earlier: Option<EarlierChunks>,
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// A session was taken over, or set back.
+    /// A session was adopted, or postponed.
     Went,
-    /// The disk does not answer, or there are too many open files.
+    /// The disk does not answer, or too many files are open.
     Interrupted,
 }
 
 impl Adopter {
-    /// For this sink; `sorter` knows where its own chunks go.
+    /// Creates the adopter of a sink; `sorter` knows where its own chunks go.
     pub(super) fn new(uploads: &Arc<UploadQueue>, sorter: Sorter, times: Arc<Times>) -> Self {
         Self {
             uploads: Arc::clone(uploads),
@@ -74,21 +76,21 @@ impl Adopter {
         }
     }
 
-    /// The same, with what an earlier life of this session left.
+    /// Adds the chunks of an earlier life of this session.
     pub(super) fn with_earlier(mut self, earlier: Option<EarlierChunks>) -> Self {
         self.earlier = earlier.filter(|earlier| !earlier.is_empty());
         self
     }
 
-    /// Runs until nothing is left to be taken over, or the sink stops.
+    /// Runs until nothing is left to adopt, or the sink stops.
     pub(super) async fn run(self, folder: Arc<SpoolFolder>, mut is_open: IsOpen, jobs: Arc<Jobs>) {
         let uploads = Arc::clone(&self.uploads);
         if folder.spool().is_none() {
-            // Nobody knows what is there: an EOS does not wait for it.
+            // The folder cannot be read yet, so its contents are unknown: an EOS must not wait for them.
             uploads.set_adopting(false);
         }
         let earlier = match is_open.try_recv() {
-            // The disk takes no folder of our own. What there may be in it of an earlier life of this session is left for the next start.
+            // The disk accepts no folder for this session. What an earlier life of it left there waits for the next start.
             Err(TryRecvError::Empty) if folder.spool().is_some() => None,
             Err(TryRecvError::Empty) => tokio::select! {
                 earlier = is_open => earlier.ok(),
@@ -106,8 +108,8 @@ impl Adopter {
         uploads.set_adopting(false);
     }
 
-    /// Waits for the turn of this sink: one sink of the process adopts at a time, the next goes on with what it left. What this sink's own
-    /// session left needs no turn. `None`: the sink stops.
+    /// Waits for this sink's turn. One sink of the process adopts at a time, and the next continues with what it left. This
+    /// sink's own session needs no turn. `None`: the sink stops.
     async fn turn(mut self, jobs: &Jobs) -> Option<(Self, OwnedMutexGuard<()>)> {
         let uploads = Arc::clone(&self.uploads);
         loop {
@@ -117,7 +119,7 @@ impl Adopter {
             });
             let step;
             (self, step) = stepped.await.ok()?;
-            // Of its own session alone: what others left is not listed before its turn.
+            // Count this sink's own session only: the others are listed at its turn.
             self.set_rest((0, 0));
             if step == Some(Step::Went) {
                 continue;
@@ -126,7 +128,7 @@ impl Adopter {
                 return Some((self, turn));
             }
             self.say(false);
-            // An EOS waits for what this session left, and not for the sink that has the turn.
+            // An EOS waits for this session's own leftovers, but not for the sink that has the turn.
             uploads.set_adopting(self.earlier.is_some());
             tokio::select! {
                 turn = jobs.adopting() => return Some((self, turn)),
@@ -142,6 +144,7 @@ impl Adopter {
         let Some(mut leftovers) = self.list(&spool).await else {
             return;
         };
+        // Before the first step, so that all leftovers are in `chunks-pending` from the start.
         self.set_rest(leftovers.rest());
         let mut retries = BUSY_AGAIN;
         loop {
@@ -164,7 +167,7 @@ impl Adopter {
             if leftovers.is_empty() && self.is_done() {
                 self.say(true);
                 let spool = Arc::clone(&spool);
-                // All that is free was taken: more may be counted as unowned than there is.
+                // All free leftovers are adopted by now, so the estimate of unowned bytes may be too high.
                 let _ = spawn_blocking(move || spool.recount()).await;
                 if self.parked.is_empty() {
                     return;
@@ -192,7 +195,7 @@ impl Adopter {
                 () = uploads.has_stopped() => return,
             };
             if stands {
-                // What another sink of this process has to take over need not be as stuck as this.
+                // Another sink of this process may have leftovers that can make progress: pass the turn on.
                 drop(turn);
                 let Some(next) = self.next_turn(&mut leftovers, jobs).await else {
                     return;
@@ -202,7 +205,7 @@ impl Adopter {
         }
     }
 
-    /// Lists what earlier sessions have left, as soon as the disk answers. `None`: the sink stops.
+    /// Lists the sessions in the spool, retrying until the disk answers. `None`: the sink stops.
     async fn list(&mut self, spool: &Arc<Spool>) -> Option<Leftovers> {
         let uploads = Arc::clone(&self.uploads);
         loop {
@@ -222,7 +225,7 @@ impl Adopter {
         }
     }
 
-    /// Waits until parked sessions may be tried again, and for the turn of this sink then. `None`: the sink stops.
+    /// Waits until parked sessions may be tried again, and then for this sink's turn. `None`: the sink stops.
     async fn try_parked(
         &mut self,
         leftovers: &mut Leftovers,
@@ -230,9 +233,9 @@ impl Adopter {
         turn: OwnedMutexGuard<()>,
     ) -> Option<OwnedMutexGuard<()>> {
         let uploads = Arc::clone(&self.uploads);
-        // What is parked is nothing that an EOS waits for.
+        // An EOS does not wait for parked chunks.
         uploads.set_adopting(false);
-        // For an hour nothing is done here, and other sinks of the process wait for their turn.
+        // Pass the turn on for that hour: other sinks of the process wait for it.
         drop(turn);
         tokio::select! {
             () = tokio::time::sleep(PARKED_AGAIN) => {}
@@ -242,7 +245,7 @@ impl Adopter {
         self.next_turn(leftovers, jobs).await
     }
 
-    /// Waits for the turn of this sink, and lists again what is left by then. `None`: the sink stops.
+    /// Waits for this sink's turn, and then lists the spool again. `None`: the sink stops.
     async fn next_turn(&mut self, leftovers: &mut Leftovers, jobs: &Jobs) -> Option<OwnedMutexGuard<()>> {
         let uploads = Arc::clone(&self.uploads);
         let turn = tokio::select! {
@@ -255,18 +258,18 @@ impl Adopter {
                 self.notices.extend(notices);
                 leftovers.renew(fresh, &[&self.parked[..], &self.begun[..]].concat());
             }
-            // The old list stays: what was removed since is passed over at its turn.
+            // Keep the old list: a session that was removed since is skipped at its turn.
             Err(why) => self.interrupted(&why),
         }
         Some(turn)
     }
 
-    /// Whether nothing waits of what was begun.
+    /// Whether everything that was begun is finished.
     pub(super) fn is_done(&self) -> bool {
         self.unclosed.is_empty() && self.begun.is_empty() && self.earlier.is_none()
     }
 
-    /// What waits for its turn, or for the disk; `listed`: chunks and bytes in the sessions whose turn has not come.
+    /// Reports to the queue what is not adopted yet. `listed`: chunks and bytes of the sessions whose turn has not come.
     pub(super) fn set_rest(&self, listed: (u64, u64)) {
         let unclosed = self.unclosed.iter().map(|partial| (1, partial.len()));
         let begun = self.begun.iter().map(|left| (left.chunks, left.bytes));
@@ -276,7 +279,8 @@ impl Adopter {
         self.uploads.set_rest(sum);
     }
 
-    /// The disk does not answer, which is a matter of all that is in the spool, or too many files are open.
+    /// Reports why adopting was interrupted. A hang concerns everything in the spool, so it is a report about the disk; too many
+    /// open files is a notice.
     fn interrupted(&mut self, why: &SpoolError) {
         match why.is_hung() {
             true => self.uploads.disk_hangs(why),
@@ -284,7 +288,7 @@ impl Adopter {
         }
     }
 
-    /// Posts pending reports before a wait.
+    /// Posts the pending reports and notices.
     fn say(&mut self, is_last: bool) {
         self.uploads.report_leftovers();
         for text in self.notices.take(is_last) {
@@ -292,7 +296,7 @@ impl Adopter {
         }
     }
 
-    /// Takes the next session over. `None`: there is no place for it. Blocking.
+    /// Adopts the next session. `None`: there is no place for it. Blocking.
     pub(super) fn step(&mut self, leftovers: &mut Leftovers) -> Option<Step> {
         if !self.unclosed.is_empty() {
             let unclosed = std::mem::take(&mut self.unclosed);
@@ -310,7 +314,7 @@ impl Adopter {
             return None;
         }
         if let Some(gave_way) = self.uploads.place_for_leftovers()? {
-            // Its rest gives way with it: all of it has another turn.
+            // The rest of that session gives way with it; all of it gets another turn.
             self.begun.retain(|left| left.session != gave_way.left.session);
             match gave_way.is_parked {
                 true => self.parked.push(gave_way.left),
@@ -320,7 +324,7 @@ impl Adopter {
         let Some((mut left, mut adoption)) = leftovers.take_next() else {
             return Some(Step::Went);
         };
-        // Also of a session that is put back below: it may date the chunks of another.
+        // Learn from a session even if it is put back below: its facts may date the chunks of another.
         self.times.learn(&adoption.boots);
         if let Some(why) = adoption.interrupted.take() {
             self.interrupted(&why);
@@ -346,7 +350,8 @@ impl Adopter {
         Some(Step::Went)
     }
 
-    /// Takes over the next chunks that an earlier life of this session left. `None`: there are none, or those before them wait. Blocking.
+    /// Adopts the next chunks of an earlier life of this session. `None`: there are none, or the ones before them are not stored
+    /// yet. Blocking.
     fn step_earlier(&mut self) -> Option<Step> {
         let mut earlier = self.earlier.take()?;
         if self.uploads.awaits_leftovers_of(earlier.session()) {
@@ -364,7 +369,7 @@ impl Adopter {
         Some(Step::Went)
     }
 
-    /// Hands what was found to the uploads. Blocking.
+    /// Queues what was found, and closes half-written chunks. Blocking.
     fn take_over(&mut self, adoption: Adoption) {
         self.times.learn(&adoption.boots);
         for notice in adoption.notices {
@@ -395,7 +400,7 @@ impl Adopter {
         }
     }
 
-    /// Closes a half-written chunk. `None`: there is nothing to store, or not yet.
+    /// Closes a half-written chunk. `None`: there is nothing to store, or the chunk cannot be closed yet.
     fn close(&mut self, mut partial: Partial) -> Option<Chunk> {
         match rebuild(&mut partial) {
             Ok(Rebuilt::Chunk(running, stored)) => {
@@ -432,19 +437,19 @@ impl Adopter {
             recovered: true,
             link_key,
             renamed: None,
-            // When it was closed has no place on this sink's scale: its latency counts from here.
+            // The time at which it was closed is not on this sink's scale, so its latency counts from here.
             closed_at: self.uploads.now(),
         }
     }
 }
 
-/// What came of a half-written chunk.
+/// The result of closing a half-written chunk.
 enum Rebuilt {
-    /// It ends with its last whole unit; its running time, if that is known.
+    /// The chunk, which ends with its last whole unit, and its running time if that is known.
     Chunk(Option<u64>, Stored),
-    /// Nothing but a header was in it, and it is removed.
+    /// It contained only a header and was removed.
     Nothing,
-    /// Not one unit is whole, and it is removed.
+    /// It contained no whole unit and was removed.
     Lost(Summary),
 }
 
@@ -457,12 +462,12 @@ fn rebuild(partial: &mut Partial) -> Result<Rebuilt, SpoolError> {
         replay.push(&bytes);
         Ok(())
     })?;
-    // A payload that is whole ends with a whole unit: nothing is cut off.
+    // A complete payload ends with a whole unit, so nothing is cut off.
     let found = replay.finish(partial.complete());
     if found.whole <= entry.init_bytes {
         let size = partial.len().saturating_sub(entry.init_bytes);
         match partial.discard() {
-            // It happens when the disk comes back.
+            // A disk that hangs carries the removal out when it answers again.
             Err(e) if e.is_hung() => {}
             done => done?,
         }
@@ -479,7 +484,7 @@ fn rebuild(partial: &mut Partial) -> Result<Rebuilt, SpoolError> {
         });
     }
     let mut crc32c = 0;
-    // A second pass: only now is it known how much of it counts.
+    // A second pass over the file: how much of it counts is known only after the first.
     partial.reader()?.for_each(found.whole, |bytes| {
         crc32c = crc32c::crc32c_append(crc32c, &bytes);
         Ok(())

@@ -1,10 +1,10 @@
-//! One chunk, one attempt: what a refusal means, and under which name the chunk is stored at last.
+//! Makes one attempt to store one chunk: interprets a refusal and chooses the name under which the chunk is stored.
 //!
-//! Talks to the server through [`ObjectWriter`] alone. A lost reply shows as 412 at the next attempt: the object that stands
-//! there is ours if its size and its CRC32C are known to be equal. Without permission to look it is ours if its name holds
-//! session and sequence **and** this chunk was sent whole under that name by an earlier request that may have stored it (see
-//! [`super::marks`]). A stranger's object, and a bad one that may not be deleted, are left alone and the chunk gets another name:
-//! a recording that is stored twice is better than one that is not stored. See `docs/decisions/0005`.
+//! Uses the server through [`ObjectWriter`] alone. After a lost reply the next attempt is answered 412. The existing object is
+//! ours if its size and its CRC32C are both reported and equal. Without permission to read it, it is ours if its name contains
+//! session and sequence **and** an earlier request that may have stored it sent this whole chunk under that name (see
+//! [`super::marks`]). If the existing object is another recording, or is damaged and cannot be deleted, it is left alone and the
+//! chunk gets another name: storing a recording twice is better than losing it. See `docs/decisions/0005`.
 
 use super::chunk::NameFallback;
 use super::marks::{Marks, Sending};
@@ -14,10 +14,10 @@ use gcstreamer_schema::metadata::DEVICE_ID;
 use gcstreamer_storage::{Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 use std::sync::Arc;
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug)]
 pub enum Attempted {
-    /// The server has the bytes, under `name`.
+    /// The server has the bytes.
     Stored {
         /// The object as the server describes it; `None` if reading is not permitted.
         stored: Option<Stored>,
@@ -25,9 +25,9 @@ pub enum Attempted {
         name: String,
         /// Property `device-id` of the sink that recorded it.
         device: String,
-        /// CRC32C of what was sent.
+        /// CRC32C of the bytes sent.
         crc32c: u32,
-        /// Its capture start, ns since the Unix epoch, where that was found to be another than was known.
+        /// Corrected capture start, ns since the Unix epoch; `None` if the known one is right.
         start: Option<u64>,
         /// Something the user should know.
         warning: Option<String>,
@@ -36,37 +36,39 @@ pub enum Attempted {
     Failed {
         /// Why.
         error: WriteError,
-        /// The name to go on with; `None` where it is the chunk's own, which may be redated before the next attempt.
+        /// The name for the next attempt; `None` for the chunk's own name, whose date may be corrected before the next attempt.
         name: Option<String>,
         /// Something the user should know.
         warning: Option<String>,
     },
-    /// Not sent: its bucket has asked for a pause. Neither a success nor a failure.
+    /// Not sent: the bucket has asked for a pause. Counts neither as a success nor as a failure.
     Held {
         /// The pause.
         held: Held,
-        /// The name to go on with, as in `Failed`.
+        /// The name for the next attempt, as in `Failed`.
         name: Option<String>,
         /// Something the user should know.
         warning: Option<String>,
     },
-    /// Not sent: its bytes are on a disk that does not answer. Neither a success nor a failure.
+    /// Not sent: its bytes are on a disk that does not answer. Counts neither as a success nor as a failure.
     Unread {
-        /// What the disk said.
+        /// The error of the disk.
         why: String,
     },
-    /// Its bytes on disk are damaged, and it was set aside.
+    /// Its bytes on disk are damaged; the file was moved to the quarantine.
     Damaged {
-        /// What was found, and where it is now.
+        /// The damage and the new path, for the user.
         why: String,
     },
 }
 
-/// Requests that one attempt makes at most: a token that had expired, a conflict, a bad object, and their answers.
+/// Most uploads that one attempt makes: enough for an expired token, a conflict and a damaged object, each with its follow-up.
 const MAX_STEPS: u32 = 6;
-/// Names that are tried if a server answers 412 without a reason and permits no look: it may not be about names at all.
+/// Most names tried while the server answers 412 without a reason and reading the object is not permitted: the 412 may have
+/// nothing to do with names.
 const MAX_BLIND: u32 = 2;
-/// Damaged objects of one chunk after which the user has to act: each is a whole copy, which stays where it may not be deleted.
+/// Number of damaged objects of one chunk after which the user has to act: each is a whole copy that stays in the bucket if it
+/// cannot be deleted.
 const MAX_DAMAGED: usize = 2;
 
 /// The `device-id` in an object's metadata.
@@ -74,7 +76,7 @@ fn device_of(request: &ObjectRequest) -> String {
     request.metadata.get(DEVICE_ID).cloned().unwrap_or_default()
 }
 
-/// Tries once to store a chunk; `name` is what it is called since an earlier attempt found its name taken.
+/// Tries once to store a chunk. `name` is the name that an earlier attempt chose because the chunk's own was taken.
 pub async fn attempt(
     writer: &dyn ObjectWriter,
     request: &ObjectRequest,
@@ -84,7 +86,8 @@ pub async fn attempt(
     flow: &Route,
 ) -> Attempted {
     let mut request = request.clone();
-    // A name that was made of another date than the chunk has now: nothing was sent whole under it, or the date would be the old one.
+    // Ignore a name that was derived from another date: the date is corrected only while nothing was sent whole, so no object of
+    // ours can exist under the old name.
     let name = name.filter(|name| is_name_of(&request.name, name, naming));
     if let Some(name) = name {
         name.clone_into(&mut request.name);
@@ -111,7 +114,7 @@ pub async fn attempt(
     }
 }
 
-/// An attempt on its way, of one request or a few.
+/// An attempt in progress: one request or several.
 struct Attempt<'a> {
     writer: &'a dyn ObjectWriter,
     request: ObjectRequest,
@@ -122,29 +125,29 @@ struct Attempt<'a> {
     warning: Option<String>,
     /// Requests made.
     steps: u32,
-    /// Names tried in place of the first.
+    /// Number of replacement names tried.
     renamed: u32,
-    /// Its name is not the chunk's own, by this attempt or an earlier one.
+    /// The current name is not the chunk's own: this attempt or an earlier one replaced it.
     is_renamed: bool,
-    /// A 412 was answered though there is no such object.
+    /// The server answered 412 although no such object exists.
     was_missing: bool,
-    /// A token was refused, and fetched again.
+    /// A token was refused and a new one requested.
     had_fresh_token: bool,
 }
 
 impl Attempt<'_> {
-    /// Makes one request, and asks what its refusal means.
+    /// Makes one upload request and, if it is refused, finds out why.
     async fn send(&mut self) -> Next {
         self.steps += 1;
         if let Err(held) = self.flow.request().await {
             return Next::Held(held);
         }
-        // Asked before the request: what it sends itself proves nothing when it is refused.
+        // Read before the request: the mark that this request sets proves nothing if this request is the one that is refused.
         let was_sent = self.marks.has(&self.request.name);
         let sending = Sending::new(self.flow.pacer(), self.marks, &self.request.name);
         let pacer: Arc<dyn Pacer> = Arc::<Sending>::clone(&sending);
         let answer = self.writer.write(&self.request, pacer).await;
-        // A mark that is still on its way to disk could not be taken off below.
+        // Wait until the mark is on disk: one that is still being written could not be removed below.
         sending.settled().await;
         let error = match answer {
             Ok(stored) => return Next::Ours(Some(stored)),
@@ -158,13 +161,14 @@ impl Attempt<'_> {
         if self.steps >= MAX_STEPS {
             return Next::Fail(error);
         }
-        // A token may expire on its way; one that was just fetched and is refused is for the user. Even where a pause is asked for: the
-        // next attempt would not know that its token is a fresh one.
+        // A token may expire while the request is on its way, so the first refusal fetches a new token. A second refusal is for
+        // the user. This comes before the pause that the server asks for: the next attempt would not know that its token is a new
+        // one.
         if error.class == Class::Auth && !self.had_fresh_token {
             self.had_fresh_token = true;
             return Next::Again;
         }
-        // A server that asks for a pause gets it before any other question.
+        // `Retry-After` comes first: the look and the deletion below are requests too.
         if error.retry_after.is_some() {
             return Next::Fail(error);
         }
@@ -172,7 +176,7 @@ impl Attempt<'_> {
         if !is_bad && error.class != Class::Conflict {
             return Next::Fail(error);
         }
-        // A look and a deletion are requests of the same limits.
+        // A look and a deletion count against the same request limits as an upload.
         if let Err(held) = self.flow.request().await {
             return Next::Held(held);
         }
@@ -185,7 +189,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// What came of the attempt; `None`: another request is made, under another name maybe.
+    /// Returns the result of the attempt, or `None` if another request is to be made, possibly under another name.
     fn judge(&mut self, next: Next) -> Option<Attempted> {
         match next {
             Next::Again => None,
@@ -245,18 +249,18 @@ impl Attempt<'_> {
         self.is_renamed = true;
     }
 
-    /// The name to go on with, where it is not the chunk's own.
+    /// Returns the name for the next attempt, or `None` for the chunk's own name.
     fn new_name(&self) -> Option<String> {
         self.is_renamed.then(|| self.request.name.clone())
     }
 
-    /// Every object of this chunk is damaged, as far as the server says.
+    /// Returns the failure for a chunk of which every stored object is damaged, as reported by the server.
     fn damaged(&mut self, error: WriteError) -> Attempted {
         let error = match error.class {
-            // This machine's own memory or disk, and the text says so.
+            // The fault is in this machine's memory or disk, and the error text already says so.
             Class::Local => error,
             _ => WriteError {
-                // The server took it. Without a status it would be about credentials.
+                // The server accepted the request. An error without a status would be reported as one about credentials.
                 http_status: error.http_status.or(Some(200)),
                 ..for_the_user(
                     error,
@@ -272,22 +276,23 @@ impl Attempt<'_> {
     }
 }
 
-/// What follows from an answer.
+/// The next step after an answer.
 enum Next {
     Again,
-    /// 412, and there is no such object. Maybe it was deleted just now.
+    /// 412, but no such object exists. It may have been deleted in between.
     Missing(WriteError),
     Ours(Option<Stored>),
     Rename(String),
     Held(Held),
-    /// The same, and what stands there could not be looked at: why.
+    /// 412, and the existing object cannot be read: the error and why the chunk gets another name.
     Blind(WriteError, String),
     Fail(WriteError),
-    /// What was stored is not what was sent. Why it is still there, where it could not be deleted.
+    /// The stored object differs from what was sent. The text says why it could not be deleted; `None` if it was.
     Damaged(WriteError, Option<String>),
 }
 
-/// A 412 that is not about an object of that name. It is for the user, and the chunk keeps the name that it has.
+/// Returns the failure for a 412 that has nothing to do with an object of that name. The user has to act, and the chunk keeps its
+/// name.
 fn unresolved(error: WriteError, what: &str) -> Attempted {
     Attempted::Failed {
         error: for_the_user(error, what),
@@ -304,7 +309,7 @@ fn for_the_user(error: WriteError, what: &str) -> WriteError {
     }
 }
 
-/// Deletes a damaged object. Returns why it is still there.
+/// Deletes a damaged object. Returns why it still exists, or `None` if it is deleted.
 async fn after_bad_object(
     writer: &dyn ObjectWriter,
     request: &ObjectRequest,
@@ -313,7 +318,8 @@ async fn after_bad_object(
 ) -> Option<String> {
     match writer.delete(&request.bucket, &request.name, generation).await {
         Ok(()) => None,
-        // Whatever the reason: the next attempt would meet it under this name, and take it for the chunk where it may not look.
+        // Rename for every error: the next attempt would meet the damaged object under this name and, without permission to read
+        // it, take it for the chunk.
         Err(e) => {
             let what = if matches!(e.class, Class::Permanent | Class::Auth) {
                 "arrived damaged and may not be deleted"
@@ -337,7 +343,7 @@ async fn after_conflict(
 ) -> Next {
     let mut looked = writer.stat(&request.bucket, &request.name).await;
     if looked.as_ref().is_err_and(|e| e.class == Class::Auth) {
-        // The token has expired since: the next look has a fresh one.
+        // The token has expired since the upload; the second look fetches a new one.
         looked = writer.stat(&request.bucket, &request.name).await;
     }
     let is_ours = was_sent && (naming.own || stem_of(&request.name).0.contains(&tag_of(naming)));
@@ -346,13 +352,14 @@ async fn after_conflict(
         Ok(stored) => {
             let same_size = stored.size == request.size;
             let by_crc = stored.crc32c.map(|crc| same_size && crc == request.crc32c);
-            // A crash cut this chunk short: the object of an attempt before it is the whole one.
+            // A crash shortened this chunk on disk. The longer object is the complete one, stored by an attempt before the crash.
             let is_longer = naming.rebuilt && naming.own && stored.size > request.size;
             match by_crc {
-                // Made by an attempt some time ago: its creation time is not the present time.
+                // Clear the creation time: an earlier attempt created the object, so it must not be compared with our clock.
                 Some(true) => Next::Ours(Some(Stored { created: None, ..stored })),
                 _ if is_longer => Next::Ours(Some(Stored { created: None, ..stored })),
-                // Cloud Storage hides it from callers without the bucket's key: only the mark proves whose it is.
+                // Cloud Storage omits the CRC32C for callers that may not use the bucket's key; then only the mark shows whose
+                // object it is.
                 None if same_size && is_ours => Next::Ours(Some(Stored { created: None, ..stored })),
                 None if same_size => Next::Rename(format!(
                     "{there} exists with as many bytes and the server gave no checksum, so it may be another recording"
@@ -361,7 +368,7 @@ async fn after_conflict(
             }
         }
         Err(e) if e.http_status == Some(404) => Next::Missing(error),
-        // Whatever else is answered to a look, and will be the next time too.
+        // Any other definite refusal of the look: repeating it would not help.
         Err(e) if matches!(e.class, Class::Permanent | Class::Auth) && e.http_status.is_some() => {
             if is_ours {
                 return Next::Ours(None);
@@ -374,26 +381,26 @@ async fn after_conflict(
     }
 }
 
-/// What makes a name that of one chunk alone.
+/// Returns the part of a name that identifies one chunk.
 fn tag_of(naming: &NameFallback) -> String {
     format!("_{}_{:06}", naming.session, naming.sequence)
 }
 
-/// A name without its extension, and the extension with its dot.
+/// Splits a name into the part before its extension and the extension with its dot.
 fn stem_of(name: &str) -> (&str, &str) {
     let folder = name.rfind('/').map_or(0, |i| i + 1);
-    // A dot in a folder, or at the beginning of the name, begins no extension.
+    // A dot in a folder name, or at the beginning of the file name, does not start an extension.
     match name.rfind('.').filter(|&i| i > folder) {
         Some(dot) => name.split_at(dot),
         None => (name, ""),
     }
 }
 
-/// A name without what [`another_name`] adds.
+/// Splits a name like [`stem_of`], without what [`another_name`] adds.
 fn plain_of<'a>(name: &'a str, naming: &NameFallback) -> (&'a str, &'a str) {
     let (stem, ext) = stem_of(name);
     let numbered = stem.rsplit_once("-r").filter(|(_, n)| n.parse::<u32>().is_ok());
-    // A number of the user's own is no addition: one is only added behind session and sequence.
+    // A name of the user's may end in `-r` and a number too. [`another_name`] adds the number only behind session and sequence.
     let numbered = numbered.filter(|(base, _)| naming.own || base.contains(&tag_of(naming)));
     let stem = numbered.map_or(stem, |(base, _)| base);
     match stem.strip_suffix(&tag_of(naming)).filter(|_| !naming.own) {
@@ -402,16 +409,16 @@ fn plain_of<'a>(name: &'a str, naming: &NameFallback) -> (&'a str, &'a str) {
     }
 }
 
-/// Whether [`another_name`] may have made `other` of `name`.
+/// Whether `other` may be a result of [`another_name`] for `name`.
 fn is_name_of(name: &str, other: &str, naming: &NameFallback) -> bool {
     plain_of(name, naming) == plain_of(other, naming)
 }
 
-/// Another name for a chunk whose name is taken: `…_{session}_{seq}.{ext}`, and after that `…-r1.{ext}`, `…-r2.{ext}`.
+/// Returns another name for a chunk whose name is taken: `…_{session}_{seq}.{ext}`, and after that `…-r1.{ext}`, `…-r2.{ext}`.
 fn another_name(name: &str, naming: &NameFallback) -> String {
     let (stem, ext) = stem_of(name);
     let tag = tag_of(naming);
-    // First session and sequence: only with them can the object be known as ours later.
+    // Add session and sequence first: without them a later attempt cannot recognize the object as ours.
     if !naming.own && !stem.contains(&tag) {
         return format!("{stem}{tag}{ext}");
     }

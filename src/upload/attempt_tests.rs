@@ -1,4 +1,4 @@
-//! What an attempt at a chunk leaves for the next one: its name, and when the user has to act.
+//! What one attempt leaves for the next one: the chunk's name, and when the user has to act.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,7 +73,7 @@ fn a_server_whose_checksum_is_always_wrong_is_for_the_user_and_gets_no_copies_fo
         }
         for sent in [2, 3, 4] {
             let error = case.failed();
-            // With a status: it is not about credentials.
+            // The error has a status, so it is not one about credentials.
             assert_eq!((error.class, error.http_status), (Class::Permanent, Some(200)));
             assert!(error.message.contains("proxy"), "{error}");
             assert_eq!(case.sent_as().len(), sent);
@@ -81,7 +81,7 @@ fn a_server_whose_checksum_is_always_wrong_is_for_the_user_and_gets_no_copies_fo
         let mut names = case.sent_as();
         names.dedup();
         assert_eq!(names.len(), if may_delete { 1 } else { 4 }, "{names:?}");
-        // Once the proxy is mended it is stored, and what is known to be damaged is not taken for it.
+        // Once the proxy is fixed the chunk is stored, and no damaged object is taken for it.
         lock(&case.script.puts).clear();
         assert!(!names[1..].contains(&case.stored().0));
     }
@@ -119,7 +119,7 @@ fn an_expired_token_is_renewed_before_the_user_is_asked_also_where_the_answer_as
     assert!(matches!(held, Attempted::Held { .. }), "the pause is kept: {held:?}");
 }
 
-/// A server that is away, and stores under whatever name once it is not.
+/// A server that is unreachable at first, and later stores under any name.
 #[derive(Clone, Default)]
 struct Server(Arc<AtomicBool>);
 

@@ -1,4 +1,4 @@
-//! The driver's side of [`UploadQueue`]: what is to be sent now, and what came of it.
+//! The driver's side of [`UploadQueue`]: takes what is to be sent now, and records the results of attempts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use gcstreamer_storage::{Class, Stored, WriteError};
 
 /// What the driver is to do.
 pub(super) enum Due {
-    /// Break these off, send those, and look again at that time.
+    /// Abort the attempts at `aborts`, send `chunks`, and ask again at `wake`.
     Send {
         chunks: Vec<(Ticket, Arc<Chunk>)>,
         aborts: Vec<Ticket>,
@@ -33,48 +33,49 @@ pub(super) enum Due {
     Stop,
 }
 
-/// Which file of a stored chunk has been marked and removed already.
+/// Which file of a stored chunk the attempt has marked and removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Confirmed {
-    /// None, or there was none.
+    /// None: it failed, or there is no file.
     No,
-    /// That of the whole chunk.
+    /// The file of the whole chunk.
     File,
-    /// That of the part which the disk had of it.
+    /// The file with the part of the chunk that the disk accepted.
     Part,
 }
 
-/// Chunks that are put off at a time, so that a disk which does not answer costs the lock no long time.
+/// Most chunks put off in one call of `due`: while the disk hangs, all of a backlog on disk is due, and the lock must not be held
+/// for all of it.
 const PUT_OFF: usize = 64;
 
-/// What an attempt has stored.
+/// The object that an attempt has stored.
 struct Sent {
     object: String,
     device: String,
-    /// 0 where the server may not be asked.
+    /// Generation; 0 if reading the object is not permitted.
     generation: i64,
     crc32c: u32,
-    /// Its capture start, where that was found to be another than was known.
+    /// Corrected capture start; `None` if the known one is right.
     start: Option<u64>,
     confirmed: Confirmed,
 }
 
 impl UploadQueue {
-    /// Chunks to send now, and when to look again.
+    /// Returns the chunks to send now, and when to ask again.
     pub(super) fn due(&self) -> Due {
         let mut state = self.lock();
         let now = self.now();
         if state.stopped {
             return Due::Stop;
         }
-        // Freed at the end, without the lock: they may be megabytes.
+        // Dropped at the end, without the lock: they may be megabytes.
         let mut expired = Vec::new();
         if let Some(timeout) = state.retry_timeout {
             while let Some(ticket) = state.scheduler.expired(timeout, now) {
                 expired.push(state.expire(ticket, timeout));
             }
         }
-        // Before `next`, for which it makes a place.
+        // Before `next`: this frees the place that `next` fills.
         if let Some(ticket) = state.scheduler.preempt(now) {
             state.aborts.push(ticket);
             state.note_recall(ticket, Recall::MakesWay);
@@ -91,7 +92,7 @@ impl UploadQueue {
                     continue;
                 }
                 if let Some(Elsewhere::Parked(destination)) = chunk.link_key {
-                    // Before the attempt: another sink that holds chunks for it leaves it alone meanwhile.
+                    // Noted before the attempt, so that other sinks with chunks for this destination do not try it too.
                     parked::tried(destination);
                 }
                 let attempt = Step::Attempt(state.scheduler.attempts(ticket));
@@ -130,7 +131,7 @@ impl UploadQueue {
         }
     }
 
-    /// A hold on the sink's own scale.
+    /// Converts a hold to the sink's time scale.
     fn hold(&self, held: Held) -> Hold {
         Hold {
             since: self.ns(held.since),
@@ -144,20 +145,20 @@ impl UploadQueue {
         self.wake.notified().await;
     }
 
-    /// An attempt has ended.
+    /// Records the result of an attempt. `confirmed`: the file that the attempt has removed.
     pub(super) fn finished(&self, ticket: Ticket, attempted: Attempted, confirmed: Confirmed) {
         let mut state = self.lock();
         let sent = state.sent_no_more(ticket);
         if !state.chunks.contains_key(&ticket) {
-            // Let go of while it was being sent.
+            // Dropped while it was being sent.
             drop(state);
             return;
         }
         let now = self.now();
         let mut words = Vec::new();
-        // Its last holder frees what may be megabytes: not under the lock that `render` takes for each buffer.
+        // Dropped after the lock is released: it may be megabytes, and `render` takes the lock for each buffer.
         let mut gone = None;
-        // Nothing but the fact that it is parked is reported.
+        // Of a parked chunk only the fact that it is parked is reported.
         let is_told = !state.chunks.get(&ticket).is_some_and(|c| is_parked(c));
         match attempted {
             Attempted::Stored {
@@ -169,6 +170,8 @@ impl UploadQueue {
                 warning,
             } => {
                 state.reports.extend(warning.map(Report::Warning));
+                // No generation without permission to read the object: the answer to the upload was lost, and the look at the
+                // object is refused.
                 let generation = stored.as_ref().map_or(0, |s| s.generation);
                 state.stored(ticket, stored.as_ref(), now, &mut words);
                 let sent = Sent {
@@ -199,7 +202,7 @@ impl UploadQueue {
             }
             Attempted::Damaged { why } => {
                 state.reports.push_back(Report::Warning(why));
-                // Its file is in the quarantine, or where it was: damaged bytes are the user's to remove.
+                // The file stays in the quarantine, or where it was: only the user removes damaged bytes.
                 gone = state.lose_chunk(ticket, DAMAGED);
             }
         }
@@ -209,7 +212,7 @@ impl UploadQueue {
             .extend(words.into_iter().map(|w| Report::HealthEvent(w, pending)));
         state.poll(now);
         if let Some(disk) = &mut state.disk {
-            // What was stored has left its place on disk.
+            // A stored chunk leaves the disk, so there may be room again.
             disk.health.unblock();
         }
         let spools = state.disk.is_some();
@@ -240,7 +243,7 @@ impl UploadQueue {
 }
 
 impl QueueState {
-    /// Lets go of a chunk that has waited for `retry-timeout`. Whoever called frees it, without the lock.
+    /// Drops a chunk that has waited for `retry-timeout`. The caller frees the returned chunk after it has released the lock.
     fn expire(&mut self, ticket: Ticket, timeout: u64) -> Option<Arc<Chunk>> {
         if let Some(chunk) = self.chunks.get(&ticket)
             && !std::mem::replace(&mut self.expiry_told, true)
@@ -256,7 +259,7 @@ impl QueueState {
         match self.chunks.get(&ticket).map(|c| c.link_key) {
             Some(None) => self.health.stored(self.scheduler.is_failing(), now, words),
             Some(Some(Elsewhere::Parked(destination))) => parked::works(destination),
-            // An answer of another destination proves nothing about ours.
+            // Another destination's answer says nothing about ours.
             Some(Some(Elsewhere::Served(_))) | None => {}
         }
         if let Some(created) = stored.and_then(|s| s.created) {
@@ -264,10 +267,11 @@ impl QueueState {
         }
     }
 
-    /// Whoever called frees it, without the lock.
+    /// Removes and reports a stored chunk. The caller frees the returned chunk after it has released the lock.
     fn uploaded(&mut self, ticket: Ticket, sent: Sent, now: u64) -> Option<Arc<Chunk>> {
         let chunk = self.remove(ticket)?;
-        // It was moved there while it was being sent from memory, and nothing else refers to that file; or the disk did not answer.
+        // The file that is still to be confirmed: the chunk was moved to disk while it was sent from memory, or the disk did not
+        // answer when the attempt confirmed it.
         let file: Option<Arc<dyn SpooledChunk>> = match (&chunk.place, sent.confirmed) {
             (Place::Disk(_), Confirmed::File) | (Place::Memory(_), Confirmed::Part) => None,
             (Place::Disk(spooled), _) => Some(Arc::clone(spooled)),
@@ -310,14 +314,14 @@ impl QueueState {
         if let Some(name) = name {
             self.rename(ticket, name);
         }
-        // That an earlier session's bucket is gone is no reason to end this recording.
+        // A missing bucket of an earlier session must not end this recording.
         let is_refused = matches!(error.class, Class::Permanent | Class::Auth | Class::Conflict);
         let chunk = self.chunks.get(&ticket).cloned();
         if let Some(Summary { session, sequence, .. }) = chunk.as_ref().map(|c| &c.summary) {
             self.note(session, *sequence, Step::Retry(error.message.clone()));
         }
         if chunk.as_ref().is_some_and(|c| is_parked(c)) {
-            // The user knows since it was found.
+            // The sorter reported the destination when the chunk was found.
             return;
         }
         let of_another = chunk.is_some_and(|c| c.link_key.is_some() || (c.recovered && is_refused));

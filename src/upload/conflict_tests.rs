@@ -1,4 +1,4 @@
-//! What a 412 comes to: by its reason, by what stands there, and by what this chunk is known to have sent before.
+//! The outcome of a 412, by its reason, by the existing object, and by what this chunk is known to have sent before.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -18,16 +18,16 @@ use gcstreamer_storage::{Body, BoxFuture, Class, ObjectRequest, ObjectWriter, Pa
 
 pub(super) const NAME: &str = "cam/x_0a1b2c3d4e_000007.ts";
 pub(super) const AGAIN: &str = "cam/x_0a1b2c3d4e_000007-r1.ts";
-/// A name that does not tell whose it is.
+/// A name without session and sequence.
 const ANYBODYS: &str = "cam/x.ts";
 const CRC: u32 = 17;
 
 pub(super) type Answer = Result<Stored, WriteError>;
 
-/// A server that answers what its script says, and stores where that is over.
+/// A server that gives the answers of its script, and stores everything after that.
 #[derive(Default)]
 pub(super) struct Script {
-    /// Whether the body is taken whole, and the answer.
+    /// Whether the whole body is read, and the answer.
     pub(super) puts: Mutex<VecDeque<(bool, Answer)>>,
     looks: Mutex<VecDeque<Answer>>,
     pub(super) deletes: Mutex<VecDeque<Result<(), WriteError>>>,
@@ -96,15 +96,15 @@ pub(super) fn lost() -> Answer {
     Err(error(Class::Transient, None, None))
 }
 
-/// A chunk and the server that it meets.
+/// A chunk and its server.
 pub(super) struct Case {
     pub(super) script: Script,
-    /// What a `Retry-After` holds.
+    /// The site that a `Retry-After` holds.
     pub(super) site: &'static str,
     own: bool,
     rebuilt: bool,
     sent: Arc<SentNames>,
-    /// The name that it has since an earlier attempt.
+    /// The name that an earlier attempt gave it.
     pub(super) name: Option<String>,
 }
 
@@ -130,7 +130,7 @@ impl Case {
         }
     }
 
-    /// Its name does not tell whose it is, and it was sent whole under it.
+    /// Its name has no session and sequence, and it was sent whole under that name.
     fn of_anybody(self) -> Self {
         Self {
             own: false,
@@ -176,7 +176,7 @@ impl Case {
         attempted
     }
 
-    /// The name under which it is stored, and whether there is a WARNING.
+    /// Returns the name under which it is stored, and whether there is a WARNING.
     pub(super) fn stored(&mut self) -> (String, bool) {
         match self.attempt() {
             Attempted::Stored { name, warning, .. } => (name, warning.is_some()),
@@ -202,7 +202,7 @@ fn under(name: &str) -> (String, bool) {
 
 #[test]
 fn a_taken_name_alone_is_no_proof_that_the_chunk_is_stored() {
-    // Nobody may look, and this chunk has never been sent: whatever stands there, it is stored beside it.
+    // Reading is not permitted, and this chunk was never sent: it is stored under another name.
     for conflict in [taken, bare] {
         let mut case = Case::new([(true, conflict())], []);
         assert_eq!(case.stored(), under(AGAIN));
@@ -217,7 +217,7 @@ fn a_chunk_whose_answer_was_lost_after_its_last_byte_is_stored_once() {
         assert_eq!(case.failed().class, Class::Transient);
         assert_eq!(case.stored(), under(NAME));
         assert_eq!(case.sent_as(), [NAME, NAME]);
-        // The same, where another process has sent it.
+        // The same if another process has sent it.
         assert_eq!(Case::new([(true, conflict())], []).sent_before().stored(), under(NAME));
     }
 }
@@ -264,7 +264,7 @@ fn what_was_sent_whole_once_stays_so_when_a_later_request_is_refused() {
 
 #[test]
 fn the_request_that_meets_the_conflict_proves_nothing_though_it_was_sent_whole() {
-    // The look fails for now; the next attempt must not take its own refused body for an earlier one.
+    // The look fails for now. The next attempt must not take its own refused body for that of an earlier one.
     let mut case = Case::new([(true, taken()), (true, taken())], [refused(Class::Transient, 503, None)]);
     assert_eq!(case.failed().http_status, Some(503));
     assert_eq!(case.stored(), under(AGAIN));
@@ -348,7 +348,7 @@ fn a_damaged_object_that_stays_is_never_taken_for_the_chunk() {
         refused(Class::Permanent, 403, None),
         refused(Class::Transient, 503, None),
     ] {
-        // Whatever became of the deletion, the next request under that name is refused, and reading is not permitted.
+        // Whether the deletion worked or not, the next request under that name is refused, and reading is not permitted.
         let mut case = Case::new([(true, Err(damaged())), (true, taken())], []).sent_before();
         let may_stay = deleted.is_err();
         lock(&case.script.deletes).push_back(deleted);

@@ -1,9 +1,9 @@
-//! Whether a chunk of the spool gets this sink's credentials: decided by the endpoint that it names and by this sink's own.
+//! Decides whether a chunk of the spool gets this sink's credentials, by the endpoint that it names and this sink's own.
 //!
-//! PURE: names and settings in, a decision out. A file in `spool-dir` may have been written by anybody who can write there, so its
-//! endpoint must not decide where a token goes. Credentials go to this sink's own endpoint, which the user has set, and to
-//! Google: `https` hosts equal to or below `googleapis.com` on port 443. What belongs anywhere else is parked, until a sink with
-//! that `endpoint-uri` finds it.
+//! PURE: names and settings in, a decision out. Anybody with write access to `spool-dir` may have written a file in it, so the
+//! endpoint in a file must not decide where a token is sent. Credentials are sent to this sink's own endpoint, which the user has
+//! set, and to Google: `https` hosts equal to or below `googleapis.com` on port 443. Chunks for any other endpoint are parked
+//! until a sink with that `endpoint-uri` finds them.
 
 use std::collections::BTreeSet;
 use std::hash::Hash;
@@ -13,28 +13,28 @@ use crate::upload::scheduler::{Elsewhere, LinkKey};
 use gcstreamer_schema::redact;
 use gcstreamer_storage::{Endpoint, is_google_host};
 
-/// So many destinations are named in WARNINGs; who may write the spool could make up thousands.
+/// Most destinations named in WARNINGs: anybody who can write to the spool could invent thousands.
 const MAX_NAMED: usize = 8;
 
-/// What is done with a chunk of the spool.
+/// How a chunk of the spool is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// It goes to this sink's own endpoint, as this sink's own chunks do: without credentials where they get none.
+    /// It is sent to this sink's own endpoint, like this sink's own chunks: without credentials if they get none.
     Own,
-    /// It goes to Google with credentials.
+    /// It is sent to Google with credentials.
     Google(Endpoint),
     /// It belongs to another endpoint: it is parked, and tried there without credentials.
     Parked(Endpoint),
-    /// Its endpoint is invalid: it is parked, and no server is asked. Holds the reason, for the user.
+    /// Its endpoint is invalid: it is parked, and no request is made. Contains the reason, for the user.
     Unusable(String),
 }
 
-/// Decides about a chunk that belongs to `endpoint` (`None` = Google) and was recorded by a sink that used no credentials there
-/// (`anonymous`), where this sink's own chunks go to `own`.
+/// Decides about a chunk that belongs to `endpoint` (`None` = Google). `anonymous`: the sink that recorded it used no credentials
+/// there. `own`: the endpoint of this sink's own chunks.
 pub(super) fn access(endpoint: Option<&str>, anonymous: bool, own: &Endpoint) -> Access {
     let belongs_to = match endpoint {
         None => Endpoint::google(),
-        // From here on only what the parser made of it counts, which is what the request goes to as well.
+        // Compare the parsed endpoint, never the text: the request goes to the parsed one too.
         Some(text) => match Endpoint::resolve(Some(text), None) {
             Ok(endpoint) => endpoint,
             Err(e) => return Access::Unusable(e.to_string()),
@@ -49,23 +49,23 @@ pub(super) fn access(endpoint: Option<&str>, anonymous: bool, own: &Endpoint) ->
     }
 }
 
-/// Whether it is a host of Google's, on port 443: another port would be part of the text, and so would a dot at the end, which
-/// is refused rather than thought about.
+/// Whether an endpoint is a host of Google's on port 443. A parsed endpoint contains every other port, which fails this test. So
+/// does a dot at the end, which is refused on purpose.
 fn is_google(endpoint: &Endpoint) -> bool {
     endpoint.as_str().strip_prefix("https://").is_some_and(is_google_host)
 }
 
-/// Sorts what is found in the spool; each parked endpoint is reported once.
+/// Assigns the chunks found in the spool to their links. Each parked endpoint is reported once.
 #[derive(Debug)]
 pub(super) struct Sorter {
     own: Endpoint,
-    /// Where this sink's own chunks go.
+    /// The destination of this sink's own chunks.
     own_destination: DestinationId,
     told: BTreeSet<DestinationId>,
 }
 
 impl Sorter {
-    /// For a sink whose own chunks go to `own`, and to that bucket there.
+    /// Creates the sorter of a sink: the endpoint of its own chunks, and their destination there.
     pub(super) fn new(own: Endpoint, own_destination: DestinationId) -> Self {
         Self {
             own,
@@ -74,7 +74,7 @@ impl Sorter {
         }
     }
 
-    /// Where a chunk goes, and a WARNING, once for each destination.
+    /// Returns the link of a chunk, and a WARNING the first time an endpoint is parked.
     pub(super) fn sort(&mut self, id: DestinationId, destination: Option<&Destination>) -> (LinkKey, Option<String>) {
         let found = destination.map(|d| access(d.endpoint.as_deref(), d.anonymous, &self.own));
         match found {
@@ -92,7 +92,7 @@ impl Sorter {
                 )
             }),
             Some(Access::Own | Access::Google(_)) | None => {
-                // Decides the order alone: `access` is asked again for the writer when the chunk is sent.
+                // The link affects only the order of uploads: `access` decides again about the writer when the chunk is sent.
                 let is_own = id == self.own_destination;
                 ((!is_own).then_some(Elsewhere::Served(id)), None)
             }

@@ -1,4 +1,4 @@
-//! What a slow, a full and a failing disk does to the queue of one sink.
+//! The effects of a slow, a full and a failing disk on the queue of one sink.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ use gcstreamer_storage::{Body, Class, ObjectWriter, WriteError};
 
 pub(super) const SESSION: &str = "0a1b2c3d4e";
 
-/// Syncs ask before they are done.
+/// Every sync waits for permission.
 #[derive(Debug)]
 struct Syncs {
     asked: Sender<()>,
@@ -56,7 +56,7 @@ impl Hook for Syncs {
     }
 }
 
-/// Making the file of a chunk is a panic.
+/// Creating the file of a chunk panics.
 #[derive(Debug)]
 struct Defect;
 
@@ -81,7 +81,7 @@ pub(super) fn entry(sequence: u64) -> Entry {
     }
 }
 
-/// Writes a chunk of ten bytes to a session, whole.
+/// Writes a whole chunk of ten bytes to a session.
 pub(super) fn written(session: &Session, entry: Entry) -> Stored {
     let data = Bytes::from_static(b"0123456789");
     let mut open = session.create(&entry).unwrap();
@@ -146,8 +146,8 @@ pub(super) fn chunk_files(disk: &SimDisk) -> Vec<String> {
         .collect()
 }
 
-/// Three chunks are moved to a disk on which each sync takes as long as the test wants; the time is up while the second is
-/// synced. What was reported as lost, and the sequence numbers on disk at the end.
+/// Moves three chunks to a disk on which each sync takes as long as the test wants; the deadline passes while the second one is
+/// synced. Returns what was reported as lost, and the sequence numbers on disk at the end.
 fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u64, &'static str)>, Vec<String>) {
     let (asked, is_asked) = channel();
     let (answer, answers) = channel();
@@ -207,7 +207,7 @@ fn a_chunk_that_the_disk_refuses_at_the_very_end_is_told_as_lost_then() {
 
 #[test]
 fn what_a_disk_that_hangs_has_not_taken_of_a_closed_chunk_is_told_when_the_time_is_up() {
-    // The chunk of 30 bytes waits for a writer that does not come back; it has it in hand, or its beginning alone.
+    // The chunk of 30 bytes waits for a writer that does not return. The writer has all of it, or only its beginning.
     for in_hand in [0, 4, 2] {
         let uploads = with_disk(1000);
         uploads.adopt(Vec::new(), true);
@@ -253,7 +253,7 @@ fn memory_that_is_full_does_not_wait_for_the_chunks_of_earlier_sessions_to_be_fo
     let uploads = with_disk(25);
     for sequence in 0..2 {
         assert!(uploads.charge(10, Overflow::DropOldest).is_taken());
-        // The disk did not take them, and cannot.
+        // The disk did not accept them, and cannot.
         uploads.queue(chunk(sequence, 10));
     }
     let charged = std::thread::spawn({
@@ -463,7 +463,7 @@ fn a_chunk_whose_attempt_is_broken_off_after_it_was_stored_is_neither_sent_again
         start: 2,
     };
     spooled.set_stored(stored);
-    // The confirmation goes on though no caller waits for it.
+    // The confirmation continues although no caller waits for it.
     assert!(spooled.confirm());
     let flow = Route::own(&Arc::new(Member::new(Group::join(""), Site::of("", "b"))), None);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -535,7 +535,7 @@ fn a_chunk_that_cannot_be_read_now_is_tried_again_and_not_set_aside() {
     );
 }
 
-/// A chunk of an earlier session that gets no credentials where it belongs. The number is the test's alone.
+/// A chunk of an earlier session whose endpoint gets no credentials. Only this test uses the number.
 pub(super) fn parked(destination: u64) -> Chunk {
     Chunk {
         place: Place::Disk(Arc::new(Unanswering)),
@@ -609,7 +609,7 @@ fn a_parked_chunk_gives_way_only_where_the_disk_is_full_and_the_oldest_is_to_go(
     uploads.adopt(vec![parked(103)], true);
     (0..2).for_each(|_| assert!(uploads.charge(10, Overflow::Block).is_taken()));
     for policy in [Overflow::Block, Overflow::Error, Overflow::DropOldest] {
-        // All memory is held by the open chunk: to wait for what is parked would be to wait for ever.
+        // The open chunk occupies all memory: waiting for parked chunks would never end.
         assert!(
             matches!(uploads.charge(10, policy), Charged::No(NoRoom::Nothing | NoRoom::MoveOpen)),
             "{policy:?}"
@@ -637,7 +637,7 @@ fn a_parked_chunk_gives_way_only_where_the_disk_is_full_and_the_oldest_is_to_go(
     assert_eq!(charged.join().unwrap(), Charged::No(NoRoom::Interrupted));
 }
 
-/// A chunk that is written as it comes: two pieces and its end.
+/// A chunk that is written as it is recorded: two pieces and its end.
 pub(super) fn written_as_it_comes(second: usize) -> Vec<Op> {
     let pieces = [Bytes::from_static(b"0123456789"), Bytes::from(vec![7; second])];
     let size = 10 + second as u64;
@@ -673,7 +673,7 @@ pub(super) fn written_as_it_comes(second: usize) -> Vec<Op> {
     vec![begin, data(0, first), data(10, second), Op::End(Box::new(closing))]
 }
 
-/// Works off what is to be done now. What the disk said.
+/// Carries out the work that is due now. Returns the disk's error.
 fn step(writer: &mut SpoolWriter, uploads: &UploadQueue) -> Option<SpoolError> {
     let work = uploads.take_disk_work().0.expect("there is something to do");
     let touch = work.touch;
@@ -698,7 +698,7 @@ fn left_and_lost(uploads: &UploadQueue) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// A sink whose disk refuses the first sync, which is that of a chunk's end.
+/// A sink whose disk refuses the first sync, which is the one of a chunk's end.
 fn end_mark_refused() -> (SimDisk, Arc<UploadQueue>, SpoolWriter) {
     let (asked, _) = channel();
     let (answer, answers) = channel();
@@ -753,7 +753,7 @@ fn a_part_whose_folder_is_removed_before_its_end_is_written_is_saved_into_the_ne
     assert_eq!(stored.size(), 20);
 }
 
-/// The same: it is sent, and the disk is to be tried again with its end.
+/// The same sink: the chunk is sent, and the disk is to be tried again with its end.
 fn sent_before_its_end() -> (SimDisk, Arc<UploadQueue>, SpoolWriter, (Ticket, Arc<Chunk>)) {
     let (disk, uploads, writer) = end_mark_refused();
     let Due::Send { chunks, .. } = uploads.due() else {

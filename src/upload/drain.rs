@@ -1,6 +1,6 @@
-//! The end of a recording as the queue sees it: what is left is sent or moved to disk until a deadline, and then given up.
+//! The end of a recording as the queue sees it: remaining chunks are sent or moved to disk until a deadline, and then given up.
 //!
-//! Blocks on the queue's condition in the functions that wait. A chunk that is given up is reported, with its reason, and its bytes are
+//! The `wait_…` functions block on the queue's condition. A chunk that is given up is reported with its reason, and its bytes are
 //! freed without the lock.
 
 use std::sync::PoisonError;
@@ -17,7 +17,7 @@ use crate::flow::hold::Drain;
 use crate::flow::pending::Pending;
 
 impl UploadQueue {
-    /// Data comes again after an EOS.
+    /// Ends the drain: data arrives again after an EOS.
     pub fn resume(&self) {
         let mut state = self.lock();
         state.health.resume();
@@ -29,12 +29,12 @@ impl UploadQueue {
         self.wake.notify_one();
     }
 
-    /// Whether what is on disk was left there by [`Self::abandon`], and nothing has come since.
+    /// Whether [`Self::abandon`] left chunks on disk and recording has not resumed since.
     pub fn is_left_on_disk(&self) -> bool {
         self.lock().disk.as_ref().is_some_and(|disk| disk.phase.abandoned().is_some())
     }
 
-    /// EOS, or the end of PLAYING: what is left is sent now, and has `until` to arrive.
+    /// Starts the drain at EOS or when the element leaves PAUSED: remaining chunks are sent now, until the deadline `until`.
     pub fn ending(&self, status: Status, until: Instant) {
         let mut state = self.lock();
         state.health.ending(status);
@@ -49,7 +49,7 @@ impl UploadQueue {
         self.wake.notify_one();
     }
 
-    /// Nothing may stay in memory alone: what is there is moved to disk while it is being sent.
+    /// Moves everything in memory to disk, while it is being sent.
     pub fn move_all(&self) {
         if let Some(disk) = &mut self.lock().disk {
             disk.phase.end();
@@ -57,7 +57,7 @@ impl UploadQueue {
         self.disk_wake.notify_one();
     }
 
-    /// Waits until all that was recorded is on disk, as [`UploadQueue::wait_drained`].
+    /// Waits until everything recorded is stored or on disk; otherwise like [`UploadQueue::wait_drained`].
     pub fn wait_spooled(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
         self.wait(until, heed_interrupt, give_up, |state| {
             let is_writing = state.disk.as_ref().is_some_and(Disk::is_writing);
@@ -65,12 +65,14 @@ impl UploadQueue {
         })
     }
 
-    /// Waits as long as the disk takes what is in memory, as [`UploadQueue::wait_drained`]. [`Drained::Yes`]: it takes no more.
+    /// Waits while the disk accepts what is in memory; otherwise like [`UploadQueue::wait_drained`]. [`Drained::Yes`]: it accepts
+    /// no more.
     pub fn wait_moved(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
         self.wait(until, heed_interrupt, give_up, |state| !state.disk_goes_on())
     }
 
-    /// Waits until no chunk is left, `until` has passed, the element is interrupted, or `give_up` returns true.
+    /// Waits until no chunk is left, `until` has passed, the element is interrupted (only with `heed_interrupt`), or `give_up`
+    /// returns true. `give_up` is called with the lock held.
     pub fn wait_drained(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
         self.wait(until, heed_interrupt, give_up, QueueState::is_drained)
     }
@@ -103,23 +105,23 @@ impl UploadQueue {
         Drained::Yes
     }
 
-    /// Wakes [`UploadQueue::wait_drained`], to look at its condition.
+    /// Has [`UploadQueue::wait_drained`] check its condition again.
     pub fn notify(&self) {
-        // Through the lock: a waiter between its check and its wait would miss this.
+        // Take the lock first: a waiter between its check and its wait would miss this wake.
         drop(self.lock());
         self.changed.notify_all();
     }
 
-    /// Lets go of all chunks that are neither stored nor on disk, with a report for each. What that was, and what stays on
-    /// disk, which is reported too unless another sink stores it soon (`tells_left`).
+    /// Gives up all chunks that are neither stored nor on disk, and reports each of them. Returns what is lost, and what stays on
+    /// disk. What stays is reported too, unless another sink stores it soon (`tells_left` is false).
     pub fn abandon(&self, reason: &'static str, tells_left: bool) -> (Pending, Pending) {
         let mut state = self.lock();
-        // The end of one may be being written at this moment: it is reported as lost only if that fails.
+        // The End of one chunk may be being written at this moment; it is reported as lost only if that fails.
         let finishing = state.disk.as_ref().and_then(|d| d.in_hand.finishing);
         let lost: Vec<Ticket> = state.in_memory.iter().copied().filter(|&t| Some(t) != finishing).collect();
         let all = state.pending(self.now());
         let gone: Vec<_> = lost.iter().map(|&ticket| state.give_up(ticket, reason)).collect();
-        // All that is left is on disk, or as good as; of some chunks that is their beginning alone.
+        // What is left now is on disk, or lacks only its End. Add the chunks of which only the beginning stays.
         let mut left = state.pending(self.now());
         let cut = gone.iter().filter(|(chunk, stays)| chunk.is_some() && *stays > 0);
         cut.for_each(|(_, stays)| (left.chunks, left.bytes) = (left.chunks + 1, left.bytes + stays));
@@ -130,7 +132,7 @@ impl UploadQueue {
         };
         if let Some(disk) = &mut state.disk {
             disk.phase = Phase::Abandoned(reason);
-            // Not at EOS and again when the element stops.
+            // Report it once: not at EOS and again when the element stops.
             let is_news = tells_left && std::mem::replace(&mut disk.left_told, left.chunks) != left.chunks;
             if is_news || lost.bytes > 0 {
                 state.reports.push_back(Report::Left { left, lost });
@@ -138,7 +140,7 @@ impl UploadQueue {
         }
         drop(state);
         drop(gone);
-        // A chunk that is reported as lost must not arrive afterwards.
+        // Wake the driver to abort the attempts: a chunk that is reported as lost must not arrive afterwards.
         self.wake.notify_one();
         self.disk_wake.notify_one();
         self.publish();
@@ -146,10 +148,10 @@ impl UploadQueue {
         (lost, left)
     }
 
-    /// Ends the driver; attempts in flight are given up.
+    /// Ends the driver and aborts the attempts in flight.
     pub fn stop(&self) {
         let mut state = self.lock();
-        // Set before the wakes below: each waiter looks at it.
+        // Set before the wakes below: each waiter checks it.
         state.stopped = true;
         state.health.ending(Status::Stopped);
         state.poll(self.now());
@@ -157,7 +159,7 @@ impl UploadQueue {
         self.publish();
         self.wake.notify_one();
         self.disk_wake.notify_one();
-        // All of them; it leaves no permit, but `has_stopped` looks at `stopped` once it is registered.
+        // `notify_waiters` leaves no permit for later waiters; `has_stopped` checks `stopped` after it has registered.
         self.stop_wake.notify_waiters();
         self.changed.notify_all();
     }

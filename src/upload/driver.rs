@@ -1,5 +1,5 @@
-//! The task of one sink that carries out what its scheduler decides. Never calls into GStreamer: reports go into
-//! the reports of [`UploadQueue`].
+//! The task of one sink that executes the scheduler's decisions. Never calls into GStreamer: it queues reports in
+//! [`UploadQueue`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use super::ticket::Ticket;
 use crate::flow::member::{Member, Route};
 use gcstreamer_storage::{Class, Endpoint, ObjectWriter, Stored, WriteError};
 
-/// Where chunks go. Those of earlier sessions may belong to another endpoint than this sink's.
+/// Provides the writers of one sink. Chunks of earlier sessions may belong to another endpoint than this sink's own.
 pub trait Writers: Send + Sync {
-    /// The writer of this sink's own chunks.
+    /// Returns the writer of this sink's own chunks.
     fn own(&self) -> Arc<dyn ObjectWriter>;
-    /// The writer to the endpoint that a chunk of the spool names; `None` = Google's. The chunk does not decide whether it gets
-    /// credentials: anybody may have written it.
+    /// Returns the writer to the endpoint that a chunk of the spool names; `None` = Google's. `anonymous` comes from the file and
+    /// must not decide about credentials: anybody who can write to the spool may have written it.
     ///
     /// # Errors
-    /// Why there can be none, for the user.
+    /// The endpoint cannot be used: the reason, for the user.
     fn to(&self, endpoint: Option<&str>, anonymous: bool) -> Result<Arc<dyn ObjectWriter>, String>;
 }
 
-/// Runs until [`UploadQueue::stop`]; attempts that are then in flight are dropped, and their connections with them.
+/// Runs until [`UploadQueue::stop`]; then aborts the attempts in flight and closes their connections.
 pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc<Member>) {
     let mut attempts: JoinSet<(Ticket, Attempted, Confirmed)> = JoinSet::new();
     let mut running: HashMap<Ticket, AbortHandle> = HashMap::new();
@@ -50,7 +50,7 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
         for (ticket, chunk) in chunks {
             let (writers, member, flow) = (Arc::clone(&writers), Arc::clone(&flow), Route::own(&flow, drain));
             let handle = attempts.spawn(async move {
-                // A panic in a library must cost one attempt, not the recording.
+                // A task of its own: a panic in a library must cost one attempt, not the recording.
                 let inner = {
                     let chunk = Arc::clone(&chunk);
                     tokio::spawn(async move { send(&*writers, &chunk, &flow).await })
@@ -61,6 +61,7 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
                     let what = format!("storing chunk {sequence} of session {session} broke off: {panic}");
                     (failed(what), Confirmed::No)
                 });
+                // Storing a chunk elsewhere proves nothing about this sink's own site.
                 if chunk.link_key.is_none() && matches!(attempted, Attempted::Stored { .. }) {
                     member.site().note_stored();
                 }
@@ -76,7 +77,7 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
         };
         tokio::select! {
             Some(joined) = attempts.join_next_with_id() => {
-                // The result of an aborted attempt is stale: another attempt of that chunk may run by now.
+                // Ignore the result of an aborted attempt: another attempt of that chunk may run by now.
                 if let Ok((id, (ticket, attempted, confirmed))) = joined
                     && running.get(&ticket).is_some_and(|attempt| attempt.id() == id)
                 {
@@ -90,7 +91,7 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
     }
 }
 
-/// One attempt, from wherever the chunk is.
+/// Makes one attempt, from memory or from disk.
 async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Route) -> (Attempted, Confirmed) {
     match &chunk.place {
         Place::Memory(held) => {
@@ -109,7 +110,7 @@ async fn send(writers: &dyn Writers, chunk: &Chunk, flow: &Route) -> (Attempted,
                     let is_done = spawn_blocking(move || part.confirm()).await.unwrap_or(false);
                     (attempted, if is_done { Confirmed::Part } else { Confirmed::No })
                 }
-                // No failure of the link: the chunk is put off until the disk answers.
+                // The disk is the cause, not the link: the chunk is put off until the disk answers.
                 Attempted::Failed { error, .. } if part.spooled.take_hung() => {
                     (Attempted::Unread { why: error.message }, Confirmed::No)
                 }
@@ -128,14 +129,15 @@ pub(super) async fn send_from_disk(
 ) -> (Attempted, Confirmed) {
     let mut attempted = try_from_disk(writers, spooled, name, flow).await;
     match &mut attempted {
-        // The mark that the server has it is on disk before it is reported.
+        // Confirm before reporting: after a crash, the mark on disk keeps a chunk that was reported as stored from being sent
+        // again.
         Attempted::Stored { .. } => {
             let spooled = Arc::clone(spooled);
             let is_done = spawn_blocking(move || spooled.confirm()).await.unwrap_or(false);
             (attempted, if is_done { Confirmed::File } else { Confirmed::No })
         }
         Attempted::Failed { error, .. } => {
-            // Found while the body was read: the server saw only a request that broke off.
+            // The damage was found while the body was read; the server saw only a request that ended early.
             if let Some(why) = spooled.damage() {
                 return (aside(spooled, why).await, Confirmed::No);
             }
@@ -170,7 +172,7 @@ async fn try_from_disk(writers: &dyn Writers, spooled: &Arc<dyn SpooledChunk>, n
                 warning: None,
             };
         }
-        // Too many open files, a disk that does not answer: no fault of the chunk, which stays where it is.
+        // Too many open files, or an I/O error: not a fault of the chunk, which stays where it is.
         Ok(Err(Unloaded::Unreadable(why))) => {
             return failed_by(
                 Class::Local,
@@ -183,7 +185,7 @@ async fn try_from_disk(writers: &dyn Writers, spooled: &Arc<dyn SpooledChunk>, n
         Ok(writer) => writer,
         Err(why) => return failed(why),
     };
-    // Its own bucket and endpoint, whatever this sink's are: only their `Retry-After` holds it.
+    // Route by the chunk's own bucket and endpoint: only their `Retry-After` holds it.
     let google = Endpoint::google();
     let endpoint = loaded.endpoint.as_deref().unwrap_or(google.as_str());
     let flow = flow.to(endpoint, &loaded.request.bucket);
@@ -199,7 +201,7 @@ async fn try_from_disk(writers: &dyn Writers, spooled: &Arc<dyn SpooledChunk>, n
     } = &mut attempted
     {
         *start = Some(loaded.start);
-        // Before anything is waited for: this attempt may be broken off there.
+        // Recorded before the next await, where this attempt may be aborted; otherwise the chunk would be sent again.
         spooled.set_stored(StoredAs {
             name: name.clone(),
             device: device.clone(),
@@ -241,12 +243,12 @@ fn failed_by(class: Class, message: String) -> Attempted {
     }
 }
 
-/// A task that ends with the one that waits for it.
+/// A task that is aborted when its handle is dropped.
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
-        // A task whose handle is dropped goes on, and so would its request.
+        // tokio detaches a task whose handle is dropped, and its request would continue.
         self.0.abort();
     }
 }

@@ -1,7 +1,7 @@
-//! A disk in trouble: full, failing, or one that does not answer. What the queue does until it works again.
+//! A disk in trouble: full, failing, or hanging. Decides what the queue does until it works again.
 //!
-//! PURE: time is an argument in ns. Chunks stay in memory, where `overflow-policy` rules; those on the disk are put off; the disk is tried
-//! every [`TRY_AGAIN`] by its writer. Reported once when it begins, and once when it is over.
+//! PURE: time is an argument in ns. Chunks stay in memory, where `overflow-policy` applies; chunks on the disk are put off; the
+//! spool writer tries the disk every [`TRY_AGAIN`]. The trouble is reported once when it begins, and once when it is over.
 
 use super::chunk::Chunk;
 use super::disk_state::{DiskHealth, Hang};
@@ -10,19 +10,19 @@ use super::report::{DiskFault, Report};
 use super::state::QueueState;
 use crate::spool::SpoolError;
 
-/// Time without trouble after which a disk that was full or failed works again, ns.
+/// Time without trouble after which a disk that was full or failing counts as working again, ns.
 const QUIET: u64 = 60_000_000_000;
-/// How often a disk that does not answer is tried, ns.
+/// Interval between probes of a disk that does not answer, ns.
 const TRY_AGAIN: u64 = 10_000_000_000;
 
 impl QueueState {
-    /// It did not answer. Returns when it is tried again.
+    /// Notes that the disk did not answer. Returns when it is tried again.
     pub(super) fn disk_hangs(&mut self, why: &str, now: u64) -> u64 {
         let retry_at = now.saturating_add(TRY_AGAIN);
         let Some(disk) = &mut self.disk else { return retry_at };
         let is_news = disk.hang.is_none();
         let hang = disk.hang.get_or_insert(Hang { retry_at });
-        // Else it is another question that was on its way to it.
+        // A `retry_at` in the future stays: this is another call that was waiting when the hang began.
         if hang.retry_at <= now {
             hang.retry_at = retry_at;
         }
@@ -37,7 +37,7 @@ impl QueueState {
         retry_at
     }
 
-    /// It answers.
+    /// Notes that the disk answers again.
     pub(super) fn disk_answers(&mut self) {
         let Some(disk) = &mut self.disk else { return };
         if disk.hang.take().is_some() {
@@ -48,16 +48,16 @@ impl QueueState {
         }
     }
 
-    /// It has answered, if only by an error.
+    /// Notes the answer of the disk, which may be an error.
     pub(super) fn disk_answered(&mut self, trouble: Option<SpoolError>, now: u64) {
         let on_disk = self.bytes_on_disk();
         let Some(disk) = &mut self.disk else { return };
-        // Where others have filled the disk, dropping our chunks would make no room.
+        // If others have filled the disk, dropping our chunks makes no room.
         disk.is_full = trouble.as_ref().is_some_and(|trouble| trouble.is_mended_by(on_disk));
         let told = disk.health.trouble_at();
         disk.health = match trouble {
             Some(_) => DiskHealth::Blocked { since: Some(now) },
-            // A full disk takes a bit again and again, whenever a chunk leaves it: that is no news.
+            // A full disk accepts a little whenever a chunk leaves it: stay quiet about that.
             None => DiskHealth::Works {
                 quiet_since: told.filter(|&at| now.saturating_sub(at) < QUIET),
             },
@@ -79,15 +79,15 @@ impl QueueState {
         self.poll(now);
     }
 
-    /// Until when the bytes of a chunk cannot be had.
+    /// Returns until when the bytes of a chunk cannot be read; `None` if they can.
     pub(super) fn unread_until(&self, chunk: &Chunk, now: u64) -> Option<u64> {
         let hang = self.disk.as_ref()?.hang?;
         let is_there = chunk.is_on_disk() || chunk.part().is_some();
-        // Later than now: otherwise it would be chosen again at once.
+        // Later than now: otherwise the chunk would be chosen again at once.
         is_there.then_some(hang.retry_at.max(now + 1))
     }
 
-    /// What may be asked of the disk now. A probe is due once.
+    /// Returns which calls to the disk are allowed now. A due probe is returned once.
     pub(super) fn touch(&mut self, now: u64) -> Touch {
         let Some(hang) = self.disk.as_mut().and_then(|disk| disk.hang.as_mut()) else {
             return Touch::Free;

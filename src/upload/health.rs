@@ -1,20 +1,21 @@
 //! Upload health: the `status` property and the warnings derived from it.
 //!
-//! PURE: time is an argument in ns on the scheduler's scale. One WARNING opens an outage, one an hour goes on, one INFO ends
-//! it: when every chunk that failed has been stored, so that one chunk that always fails is one outage. A refusal that only the user can mend is an ERROR while nothing has been stored in this session; a recording that has
-//! worked goes on with a WARNING.
+//! PURE: time is an argument in ns on the scheduler's scale. One WARNING opens an outage, another one follows every hour, and one
+//! INFO ends it when every chunk that failed in it has been stored, so that one chunk that always fails is one outage. A refusal
+//! that only the user can resolve is an ERROR while nothing has been stored in this session; a recording that has worked before
+//! continues with a WARNING.
 
 pub use gcstreamer_schema::structures::UploadStatus as Status;
 use gcstreamer_storage::Class;
 
 const SECOND: u64 = 1_000_000_000;
-/// Shortest time between two changes of the status.
+/// Shortest time between two changes of the status, ns.
 const MIN_STATUS: u64 = SECOND;
-/// Time without a success, while attempts fail, after which the status is `offline`.
+/// Time without a success, while attempts fail, after which the status is `offline`, ns.
 const OFFLINE_AFTER: u64 = 30 * SECOND;
 const REMIND_AFTER: u64 = 3600 * SECOND;
-/// An outage ends when nothing has failed for this long, even if a chunk that failed is not stored yet: a chunk that
-/// is refused is tried every minute.
+/// An outage ends when nothing has failed for this long, even if a chunk that failed is not stored yet. Longer than the 60 s
+/// after which a refused chunk is tried again.
 const QUIET: u64 = 90 * SECOND;
 /// An outage that begins this soon after another is reported only if it lasts.
 const FLAPPING: u64 = 60 * SECOND;
@@ -23,48 +24,48 @@ const LASTING: u64 = 5 * SECOND;
 /// Something to report. Times in ns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthEvent {
-    /// The status is another one.
+    /// The status has changed: the new one and the last failure.
     Status(Status, String),
-    /// An outage begins (`first`) or goes on.
+    /// An outage begins (`first`) or continues.
     Outage {
-        /// Whether this is its first word.
+        /// Whether this is the first report of the outage.
         first: bool,
-        /// What the last attempt said.
+        /// The error of the last attempt.
         reason: String,
     },
     /// The outage is over.
     Recovered {
-        /// Its length.
+        /// Its length, ns.
         after: u64,
-        /// Uploads were refused during it, which this sink has reported for itself.
+        /// Uploads were refused during it, and this sink has reported that itself.
         refused: bool,
     },
-    /// Nothing has worked yet, and the user has to act: an ERROR.
+    /// Uploads are refused and nothing has been stored yet: an ERROR, for the user to act on.
     Fatal {
         /// 401, 403, 404, 400 …; `None` for credentials.
         http_status: Option<u16>,
-        /// What the server said.
+        /// The server's error text.
         reason: String,
     },
-    /// It has worked before: a WARNING, and it is tried again.
+    /// Uploads are refused although they worked before: a WARNING, and the uploads are tried again.
     Refused {
         /// 401, 403, 404, 400 …; `None` for credentials.
         http_status: Option<u16>,
-        /// What the server said.
+        /// The server's error text.
         reason: String,
     },
 }
 
-/// Keeps the status.
+/// Derives the status and the reports from the results of attempts.
 #[derive(Debug)]
 pub struct Health {
-    /// A chunk older than this makes the status degraded.
+    /// Age of the oldest chunk from which the status is degraded, ns.
     patience: u64,
     status: Status,
     changed_at: Option<u64>,
     reason: String,
     confirmed: bool,
-    /// A refusal ends nothing, even if nothing was confirmed.
+    /// A refusal is never fatal, even if nothing was stored in this session.
     outlasts_refusals: bool,
     last_failed: bool,
     refused: bool,
@@ -75,26 +76,26 @@ pub struct Health {
     /// When the last outage ended, reported or not.
     outage_ended: Option<u64>,
     ending: Option<Status>,
-    /// The disk takes nothing.
+    /// The disk accepts nothing.
     disk_in_trouble: bool,
-    /// A limit of the flow group is too low for what comes in.
+    /// A limit of the flow group is too low for what the sinks receive.
     is_limited: bool,
 }
 
-/// From the first failure until all that failed has been stored, or nothing has failed for a while.
+/// Lasts from the first failure until every chunk that failed has been stored, or nothing has failed for [`QUIET`].
 #[derive(Clone, Copy, Debug)]
 struct Outage {
     since: u64,
-    /// It was reported; when it was reported last.
+    /// When it was last reported; `None` if it was not.
     told_at: Option<u64>,
-    /// The user knows that uploads are refused.
+    /// The refusal was reported.
     refusal_told: bool,
     /// The first success after the last failure.
     works_since: Option<u64>,
 }
 
 impl Health {
-    /// At the start of a session. `max_time` is the property `max-size-time`.
+    /// Creates the health of a new session. `max_time` is the property `max-size-time`.
     pub fn new(max_time: u64) -> Self {
         Self {
             patience: max_time.max(10 * SECOND).saturating_mul(3),
@@ -116,22 +117,22 @@ impl Health {
         }
     }
 
-    /// A refusal is a WARNING and no ERROR, whether or not anything was confirmed before.
+    /// Makes a refusal a WARNING instead of an ERROR, even if nothing was stored before.
     pub fn outlast_refusals(&mut self) {
         self.outlasts_refusals = true;
     }
 
-    /// Whether recording goes on while uploads are refused, as long as there is room.
+    /// Whether recording continues while uploads are refused and there is room.
     pub fn goes_on_refused(&self) -> bool {
         self.confirmed || self.outlasts_refusals
     }
 
-    /// A limit of the flow group lets the backlog grow, or does so no more.
+    /// Sets whether a limit of the flow group makes the backlog grow.
     pub fn set_limited(&mut self, is_limited: bool) {
         self.is_limited = is_limited;
     }
 
-    /// The disk takes nothing, or takes what it is given again.
+    /// Sets whether the disk refuses what it is given.
     pub fn set_disk_in_trouble(&mut self, is_in_trouble: bool) {
         self.disk_in_trouble = is_in_trouble;
     }
@@ -146,7 +147,7 @@ impl Health {
         self.last_failed
     }
 
-    /// A chunk was stored. `still_failing`: there are others whose last attempt failed.
+    /// Records that a chunk was stored. `still_failing`: the last attempt at some other chunk failed.
     pub fn stored(&mut self, still_failing: bool, now: u64, words: &mut Vec<HealthEvent>) {
         self.confirmed = true;
         self.last_failed = false;
@@ -155,7 +156,7 @@ impl Health {
         self.last_success = Some(now);
         self.reason.clear();
         let Some(outage) = &mut self.outage else { return };
-        // Its length ends with this success, whenever it is known to be over.
+        // The length of the outage ends with the first success, even if the outage is known to be over only later.
         let works_since = *outage.works_since.get_or_insert(now);
         if still_failing && now.saturating_sub(self.last_failure) < QUIET {
             return;
@@ -170,7 +171,7 @@ impl Health {
         self.outage_ended = Some(now);
     }
 
-    /// An attempt failed.
+    /// Records a failed attempt.
     pub fn failed(&mut self, class: Class, http_status: Option<u16>, reason: &str, now: u64, words: &mut Vec<HealthEvent>) {
         self.last_failed = true;
         self.last_failure = now;
@@ -178,7 +179,7 @@ impl Health {
         reason.clone_into(&mut self.reason);
         let needs_user = matches!(class, Class::Auth | Class::Permanent);
         let reason = reason.to_owned();
-        // The ERROR ends the recording: no outage begins that could be over.
+        // The ERROR ends the recording, so no outage begins that could end.
         if needs_user && !self.goes_on_refused() {
             if !self.refused {
                 words.push(HealthEvent::Fatal { http_status, reason });
@@ -186,7 +187,7 @@ impl Health {
             self.refused = true;
             return;
         }
-        // Kept while other failures follow: only a success ends a refusal.
+        // Not cleared by failures of another kind: only a success ends a refusal.
         self.refused |= needs_user;
         let outage = self.outage.get_or_insert(Outage {
             since: now,
@@ -194,14 +195,15 @@ impl Health {
             refusal_told: false,
             works_since: None,
         });
-        // The success before this failure was not the end.
+        // The outage continues: the success before this failure did not end it.
         outage.works_since = None;
-        // Otherwise a link that loses one attempt in five would be reported for each.
+        // Report an outage soon after another only if it lasts: otherwise a link that loses one attempt in five would be reported
+        // at each failure.
         let flaps = self
             .outage_ended
             .is_some_and(|end| outage.since.saturating_sub(end) < FLAPPING);
         let lasts = !flaps || now.saturating_sub(outage.since) >= LASTING;
-        // Also within an outage that was reported: this one ends only when the user acts.
+        // A refusal is reported even within a reported outage, because the user has to act.
         if needs_user && !outage.refusal_told {
             outage.refusal_told = true;
             outage.told_at = Some(now);
@@ -223,29 +225,29 @@ impl Health {
         self.refused
     }
 
-    /// What the last failure said.
+    /// Returns the error text of the last failure.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// Data comes again after an EOS.
+    /// Leaves the ending status: data arrives again after an EOS.
     pub fn resume(&mut self) {
         self.ending = None;
     }
 
-    /// EOS or the end has begun.
+    /// Sets the status of the drain; it overrides all others until [`Self::resume`].
     pub fn ending(&mut self, status: Status) {
         self.ending = Some(status);
     }
 
-    /// Looks whether the status has changed. `pending` chunks wait, the oldest for `oldest` ns. Returns when to look again.
+    /// Updates the status. `pending` chunks wait, the oldest for `oldest` ns. Returns when to call this again.
     pub fn poll(&mut self, pending: usize, oldest: Option<u64>, now: u64, words: &mut Vec<HealthEvent>) -> Option<u64> {
         let (wanted, recheck) = self.wanted(pending, oldest, now);
         if wanted == self.status {
             return recheck;
         }
         let free_at = self.changed_at.map_or(0, |t| t + MIN_STATUS);
-        // The last status is not held back: nobody polls after it.
+        // `Stopped` is not delayed: nobody polls after it.
         if now < free_at && wanted != Status::Stopped {
             return Some(recheck.map_or(free_at, |r| r.min(free_at)));
         }
@@ -259,7 +261,8 @@ impl Health {
         if let Some(ending) = self.ending {
             return (ending, None);
         }
-        // Idle time before the first failure is no outage.
+        // Count from the last success or from the first failure, whichever is later: idle time before the first failure is no
+        // outage.
         let since = self.last_success.max(self.first_failure);
         let offline_at = since.map(|t| t + OFFLINE_AFTER);
         if self.refused || (pending > 0 && self.last_failed && offline_at.is_some_and(|t| now >= t)) {

@@ -1,4 +1,5 @@
-//! The sessions of earlier processes that a sink holds, and what waits for its turn. Plain data; [`super::leftovers`] decides.
+//! The sessions of earlier processes that a sink holds, and those that wait for their turn. Plain data; [`super::leftovers`]
+//! decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,40 +15,40 @@ pub(super) const MAX_HELD: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
     pub(super) held: BTreeMap<Arc<str>, HeldSession>,
-    /// In the sessions whose turn has not come.
+    /// What the sessions hold whose turn has not come.
     pub(super) rest: Pending,
     /// When they were found, ns.
     pub(super) since: u64,
     /// Their number was reported.
     pub(super) told: bool,
-    /// One of those found so far is stored by this sink.
+    /// At least one adopted chunk is not parked.
     pub(super) is_served: bool,
 }
 
-/// One of them.
+/// A held session.
 #[derive(Debug)]
 pub(super) struct HeldSession {
     /// Its chunks.
     pub(super) tickets: BTreeSet<Ticket>,
-    /// When one of them was seen to have found its place, or they were adopted.
+    /// When progress was last seen: one of its chunks was stored or dropped, or all were adopted.
     pub(super) moved_at: u64,
-    /// One has since.
+    /// One of its chunks was stored or dropped after `moved_at`.
     pub(super) has_moved: bool,
-    /// How to put it back; of an earlier life of this session there is no such way.
+    /// How to put it back; `None` for an earlier life of this sink's own session, which is never put back.
     pub(super) left: Option<Leftover>,
 }
 
-/// Which session gave way.
+/// A session that gave way.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct GaveWay {
-    /// Where it is.
+    /// How to find it again.
     pub(super) left: Leftover,
     /// All of it is parked.
     pub(super) is_parked: bool,
 }
 
 impl Leftovers {
-    /// A chunk was adopted. `is_parked`: this sink has no credentials for where it goes.
+    /// Adds an adopted chunk. `is_parked`: this sink has no credentials for its destination.
     pub(super) fn add(&mut self, chunk: &Chunk, ticket: Ticket, is_parked: bool, now: u64) {
         self.is_served |= !is_parked;
         let session = Arc::clone(&chunk.summary.session);
@@ -60,7 +61,7 @@ impl Leftovers {
         held.tickets.insert(ticket);
     }
 
-    /// A chunk has found its place. Returns whether its session is held no more.
+    /// Removes a chunk that was stored or dropped. Returns whether it was the last one of its session.
     pub(super) fn remove(&mut self, chunk: &Chunk, ticket: Ticket) -> bool {
         let Some(held) = self.held.get_mut(&chunk.summary.session) else {
             return false;
@@ -74,7 +75,7 @@ impl Leftovers {
         is_done
     }
 
-    /// What waits for its turn; `oldest` since it was found.
+    /// Returns what waits for its turn; `oldest` counts from when it was found.
     pub(super) fn rest(&self, now: u64) -> Pending {
         Pending {
             oldest: if self.rest.chunks > 0 {

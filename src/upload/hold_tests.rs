@@ -1,4 +1,4 @@
-//! `Retry-After` of one bucket or endpoint, as the sinks of a process meet it: whom it holds, and how long.
+//! `Retry-After` of one bucket or endpoint and the sinks of a process: which ones it holds, and for how long.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -163,7 +163,7 @@ impl Sink {
         self.uploads.queue(closed);
     }
 
-    /// Finds a chunk of an earlier session, for a bucket that is number `site` among those of others.
+    /// Finds a chunk of an earlier session for the other bucket with this number.
     fn find(&mut self, bucket: &str, site: u64) {
         let found = Chunk {
             place: Place::Disk(Arc::new(Left(bucket.to_owned(), site))),
@@ -204,7 +204,7 @@ async fn a_bucket_that_asks_for_an_hour_holds_its_sinks_for_five_minutes_and_no_
 async fn a_hold_of_an_earlier_sessions_bucket_holds_neither_ours_nor_that_of_a_third() {
     for max_uploads in [1, 4] {
         let (group, server) = (Group::join(""), Server::default());
-        // Holds are the process's: each round has a bucket of its own.
+        // Holds are shared by the process, so each round has a bucket of its own.
         let old = &format!("old{max_uploads}");
         server.busy(old, Instant::now() + HOUR);
         let mut sink = Sink::new(&group, &server, "new", max_uploads);
@@ -238,7 +238,7 @@ async fn a_hold_of_our_bucket_does_not_hold_what_an_earlier_session_left_for_ano
 
 #[tokio::test(start_paused = true)]
 async fn at_the_end_a_hold_of_an_hour_leaves_time_to_store_once_the_server_is_well_again() {
-    // EOS with 30 s, and Ctrl-C with 5 s; the server is well again when a third of that is over.
+    // EOS with 30 s, and Ctrl-C with 5 s; the server recovers after a third of that.
     for time in [secs(30), secs(5)] {
         let (group, server) = (Group::join(""), Server::default());
         let bucket = &format!("a{time:?}");

@@ -1,4 +1,4 @@
-//! A simulated disk for tests that asks a hook before some of its calls: it may wait, fail or panic.
+//! A simulated disk for tests. It calls a hook before some of its calls; the hook may wait, fail or panic.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::spool::disk::{Disk, DiskFile, LastJob, Listed, Lock, Space};
 use crate::spool::sim::SimDisk;
 
-/// A call that the hook is asked about.
+/// A call before which the hook is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     /// Making a file.
@@ -21,13 +21,13 @@ pub(super) enum Call {
     Sync,
 }
 
-/// What is asked before a call, with the path of the file or folder.
+/// Called before a call to the disk, with the path of the file or folder.
 pub(super) trait Hook: fmt::Debug + Send + Sync {
-    /// An error is the answer of the call.
+    /// An error becomes the result of the call.
     fn before(&self, call: Call, path: &Path) -> io::Result<()>;
 }
 
-/// Whether it is the file of a chunk.
+/// Whether the path is that of a chunk file.
 pub(super) fn is_chunk(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "chunk")
 }

@@ -1,4 +1,4 @@
-//! Many sessions that earlier processes left: few are held, and none keeps the others from being stored.
+//! Many sessions that earlier processes left: only a few are held at once, and none of them blocks the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl Sink {
         }
     }
 
-    /// The same, of a sink whose own session is `s0001` again.
+    /// The same for a sink whose own session is `s0001` again.
     fn again(disk: &SimDisk, spool: &Arc<Spool>) -> (Self, Session) {
         let session = spool.session("cam", "s0001").unwrap();
         let mut sink = Self::new(disk);
@@ -124,18 +124,18 @@ impl Sink {
         assert_eq!(self.stored.len(), count);
     }
 
-    /// Takes over what there is a place for.
+    /// Adopts sessions while there is a place.
     fn adopt(&mut self) {
         while (!self.leftovers.is_empty() || !self.adopter.is_done())
             && self.adopter.step(&mut self.leftovers) == Some(Step::Went)
         {
             self.adopter.set_rest(self.leftovers.rest());
-            // One more says that this process uses the spool.
+            // One more lock is the sign that this process uses the spool.
             assert!(self.disk.locks() <= MAX_HELD + 1, "{}", self.disk.locks());
         }
     }
 
-    /// Sends what is due. The bucket `gone` is gone.
+    /// Sends what is due. The bucket `gone` does not exist.
     fn send(&mut self) {
         loop {
             let Due::Send { chunks, .. } = self.uploads.due() else {
@@ -208,7 +208,7 @@ async fn a_thousand_sessions_are_held_few_at_a_time_counted_all_at_once_and_stor
     }
     let expected: Vec<String> = (0..1000).map(|n| format!("s{n:04}")).collect();
     assert_eq!(sink.stored.len(), 1000);
-    // The newest of those that are held goes first, then the oldest.
+    // The newest of the held chunks is sent first, then the oldest.
     let far = sink.stored.iter().zip(&expected).filter(|(a, b)| {
         let number = |id: &str| id[1..].parse::<i64>().unwrap();
         (number(a) - number(b)).abs() > i64::try_from(MAX_HELD).unwrap()
@@ -279,12 +279,13 @@ async fn a_session_from_before_the_clock_was_set_waits_for_those_that_know_the_t
         sink.send();
     }
     assert_eq!(sink.stored.len(), 40);
-    // All others have been looked at by then.
+    // All others have had their turn by then.
     let turn = sink.stored.iter().position(|id| id == "s0000").unwrap();
     assert!(turn >= 39 - MAX_HELD, "{turn}");
 }
 
-/// What is reported as lost of a part of FLV that ends within its `bytes` (FLV's header is 13 bytes), and how many files are left.
+/// Returns what is reported as lost of a partial FLV that ends within its `bytes` (FLV's header is 13 bytes), and how many files
+/// are left.
 fn torn_after(bytes: usize) -> (Vec<(String, u64, u64)>, usize) {
     let disk = SimDisk::new(1);
     let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
@@ -410,7 +411,7 @@ fn a_session_whose_lock_somebody_has_for_a_moment_gets_another_turn() {
     let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
     leave(&spool, 1..4, GONE, "system");
     let (mut leftovers, _) = Leftovers::list(&spool).unwrap();
-    // Another process counts what lies there, or has it.
+    // Another process counts the files there, or records the session.
     let other = Spool::open(Arc::new(disk.clone()), disk.root(), 0).unwrap();
     let (mut theirs, _) = Leftovers::list(&other).unwrap();
     let held = theirs.take_next().unwrap();

@@ -1,8 +1,8 @@
-//! What earlier sessions left, as the queue counts it: few sessions are held at once, and their places are given on.
+//! Chunks of earlier sessions, as the queue counts them. Only a few sessions are held at once, and each place is reused.
 //!
-//! May take [`UploadQueue`]'s lock and wait for its wakes. Time is an argument in ns. A session is held from the moment its chunks are adopted until the
-//! last of them is stored or dropped. One that does not move, because its bucket is gone or its endpoint gets no credentials, gives
-//! its place to the next and waits for another turn; its chunks stay on disk.
+//! The functions of [`UploadQueue`] take its lock and wait for its wakes. Time is an argument in ns. A session is held from the
+//! moment its chunks are adopted until the last of them is stored or dropped. A session without progress, because its bucket is
+//! gone or its endpoint gets no credentials, gives its place to the next one and waits for another turn; its chunks stay on disk.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use super::state::{QueueState, is_parked};
 use crate::flow::pending::Pending;
 use crate::spool::Leftover;
 
-/// A session of which nothing was stored for this long may have to give way, ns: each of its chunks was tried.
+/// A held session without a stored chunk for this long may lose its place, ns. Two pauses: each of its chunks was tried by then.
 const PATIENCE: u64 = 2 * REFUSED_PAUSE;
 
 impl QueueState {
-    /// The session that has to give way: it does not move though others do, or cannot.
+    /// Returns the session that has to give way: it makes no progress although others do, or cannot make any.
     fn stuck(&mut self, now: u64) -> Option<(Arc<str>, GaveWay)> {
         for held in self.leftovers.held.values_mut() {
-            // Dated here: whoever removes a chunk has no time at hand.
+            // Dated here: the code that removes a chunk does not know the time.
             if std::mem::take(&mut held.has_moved) {
                 held.moved_at = now;
             }
@@ -33,8 +33,8 @@ impl QueueState {
             let is_parked = chunks.all(|chunk| is_parked(chunk));
             let is_refused = || held.tickets.first().is_some_and(|&t| self.scheduler.is_refused(t));
             let is_flying = || held.tickets.iter().any(|&t| self.scheduler.is_in_flight(t));
-            // What is parked is tried once an hour, whoever holds it: it counts neither for the status nor for the drain, and must keep
-            // no other session from being looked at.
+            // A parked session gives way at once. It is tried only once an hour, by whichever sink holds it, and counts neither
+            // for the status nor for the drain, so it must not keep other sessions from their turn.
             let has_waited = is_parked || now.saturating_sub(held.moved_at) >= PATIENCE;
             let gives_way = has_waited && (is_parked || works || is_refused()) && !is_flying();
             let left = held.left.clone().filter(|_| gives_way)?;
@@ -42,7 +42,7 @@ impl QueueState {
         })
     }
 
-    /// Lets go of a session without a word: its chunks stay on disk for another turn.
+    /// Releases a session without reporting its chunks: they stay on disk for another turn.
     fn put_back(&mut self, session: &Arc<str>) -> Vec<Arc<Chunk>> {
         let Some(held) = self.leftovers.held.remove(session) else {
             return Vec::new();
@@ -52,16 +52,16 @@ impl QueueState {
             self.scheduler.remove(ticket);
             gone.extend(self.remove(ticket));
         }
-        // They count again when they are adopted again.
+        // They are counted again at their next adoption.
         self.stats.recovered = self.stats.recovered.saturating_sub(gone.len() as u64);
         gone
     }
 }
 
 impl UploadQueue {
-    /// Whether there is a place for another session. Returns the one that gave way for it, if one had to.
+    /// Makes a place for another session. Returns the session that gave way for it, if one had to.
     ///
-    /// `None`: there is none.
+    /// `None`: there is no place.
     pub(super) fn place_for_leftovers(&self) -> Option<Option<GaveWay>> {
         let mut state = self.lock();
         if state.stopped {
@@ -72,13 +72,13 @@ impl UploadQueue {
         }
         let (session, gave_way) = state.stuck(self.now())?;
         let gone = state.put_back(&session);
-        // Without the lock: the last chunk of a session releases its folder, which asks the disk.
+        // Freed without the lock: dropping the last chunk of a session releases its folder, which asks the disk.
         drop(state);
         drop(gone);
         Some(Some(gave_way))
     }
 
-    /// Whether any chunk that a session has left is held and will be stored. What is parked may stay for ever.
+    /// Whether any chunk of a session is held and will be stored. Parked chunks do not count: they may stay for ever.
     pub(super) fn awaits_leftovers_of(&self, session: &str) -> bool {
         let state = self.lock();
         let held = state.leftovers.held.get(session).into_iter().flat_map(|held| &held.tickets);
@@ -86,14 +86,14 @@ impl UploadQueue {
             .any(|chunk| !is_parked(chunk))
     }
 
-    /// How to put the session back that was just adopted, if anything of it is still held.
+    /// Stores how to put back the session that was just adopted, if any of its chunks is still held.
     pub(super) fn hold_leftover(&self, left: Leftover) {
         if let Some(held) = self.lock().leftovers.held.get_mut(left.session.as_str()) {
             held.left = Some(left);
         }
     }
 
-    /// Waits until a session is held no more, or the sink stops.
+    /// Waits until a session has left its place, or the sink stops.
     pub(super) async fn place_is_free(&self) {
         self.adopt_wake.notified().await;
     }
@@ -103,7 +103,7 @@ impl UploadQueue {
         loop {
             let woken = self.stop_wake.notified();
             tokio::pin!(woken);
-            // From here on no wake is missed.
+            // Register first, then check: a wake after this is not missed.
             woken.as_mut().enable();
             if self.lock().stopped {
                 return;
@@ -112,7 +112,7 @@ impl UploadQueue {
         }
     }
 
-    /// Leftovers are being looked for, or no more: an EOS waits for them.
+    /// Sets whether leftovers are still being looked for; an EOS waits until they are not.
     pub(super) fn set_adopting(&self, is_adopting: bool) {
         let mut state = self.lock();
         if let Some(disk) = &mut state.disk {
@@ -123,7 +123,7 @@ impl UploadQueue {
         self.changed.notify_all();
     }
 
-    /// So many chunks and bytes wait for their turn.
+    /// Sets how many chunks and bytes wait for their turn.
     pub(super) fn set_rest(&self, (chunks, bytes): (u64, u64)) {
         let mut state = self.lock();
         let now = self.now();
@@ -141,7 +141,7 @@ impl UploadQueue {
         self.changed.notify_all();
     }
 
-    /// Called when the first leftover chunk is being stored: reports once how many there are.
+    /// Reports the number of leftovers, once, after the first of them was adopted that is not parked.
     pub(super) fn report_leftovers(&self) {
         let mut state = self.lock();
         if state.leftovers.is_served && !std::mem::replace(&mut state.leftovers.told, true) {

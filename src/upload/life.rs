@@ -1,4 +1,4 @@
-//! The life of a chunk, step by step, for observers: the element logs it, tests count it.
+//! The steps in the life of a chunk, for observers: the element logs them, tests count them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,39 +16,40 @@ pub struct LifeEvent {
     pub step: Step,
 }
 
-/// What happens to a chunk: it is cut or found, and ends by being stored or dropped, or waits on disk for the next start.
+/// A step of a chunk. The first is `Cut` or `Found`; the last is `Stored` or `Dropped`, unless it waits on disk for the next
+/// start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// It begins.
     Cut,
     /// An earlier session left it in the spool.
     Found,
-    /// It is complete: this many bytes.
+    /// It is complete, with this many bytes.
     Closed(u64),
     /// It waits to be sent.
     Queued,
-    /// Its bytes are on disk, durable.
+    /// Its bytes are on disk, durably.
     Spooled,
     /// It is sent, for the `n`th time.
     Attempt(u32),
-    /// That attempt was broken off, for a reason of our own; it counts neither as a failure nor as a success.
+    /// The attempt was aborted for a reason of our own; it counts neither as a failure nor as a success.
     Recalled(Recall),
     /// It was not stored, for this reason, and is tried again.
     Retry(String),
-    /// The server has confirmed it, under this name.
+    /// The server has confirmed it under this name.
     Stored(String),
-    /// It is given up, for this reason.
+    /// It is dropped, for this reason.
     Dropped(&'static str),
 }
 
 /// Steps that the observer has not received yet.
 ///
-/// They happen on several threads, and each of them may hand them over; only one does at a time, so that the observer receives
-/// them in the order in which they happened, without a lock that it would wait for.
+/// Steps happen on several threads, and each of these may pass them on. Only one thread does so at a time, without a lock held.
+/// So the observer receives the steps in the order in which they happened, and may block.
 #[derive(Debug, Default)]
 pub(super) struct Unobserved {
     events: Vec<LifeEvent>,
-    /// A thread hands events over now; it takes along what is added meanwhile.
+    /// A thread is passing events on; it also takes those that are added meanwhile.
     is_handing_over: bool,
 }
 
@@ -57,7 +58,8 @@ impl Unobserved {
         self.events.push(event);
     }
 
-    /// What the caller is to hand over, after which it calls [`Self::end`] and begins again; `None`: nothing, or another thread does.
+    /// Takes the events that the caller must pass on; then it calls [`Self::end`] and begins again. `None`: there are none, or
+    /// another thread is passing them on.
     pub(super) fn begin(&mut self) -> Option<Vec<LifeEvent>> {
         if self.is_handing_over || self.events.is_empty() {
             return None;
@@ -71,14 +73,14 @@ impl Unobserved {
     }
 }
 
-/// Why an attempt was broken off.
+/// Why an attempt was aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recall {
-    /// Another chunk goes before it.
+    /// Another chunk takes precedence.
     MakesWay,
     /// The server has asked for a pause (`Retry-After`).
     Held,
-    /// Its memory is wanted: it is sent from disk.
+    /// A buffer needs its memory: it is sent from disk instead.
     FromDisk,
 }
 
@@ -88,7 +90,7 @@ pub trait Observer: Send + Sync {
     fn observe(&self, event: &LifeEvent);
 }
 
-/// Nobody watches.
+/// Observes nothing.
 impl Observer for () {
     fn observe(&self, _event: &LifeEvent) {}
 }

@@ -1,4 +1,4 @@
-//! Whoever watches chunks receives their steps in the order in which they happened, from whatever threads.
+//! An observer of chunks receives their steps in the order in which they happened, from any threads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -7,7 +7,7 @@ use super::life::{LifeEvent, Observer, Step};
 use super::queue::UploadQueue;
 use super::tests::{chunk, limits};
 
-/// Is slow with the first step: until another thread has published the next one.
+/// Delays the first step until another thread has published the next one.
 struct Slow {
     is_first: AtomicBool,
     began: Barrier,
@@ -41,7 +41,7 @@ fn a_slow_observer_receives_the_steps_of_two_threads_in_their_order() {
             uploads.publish();
         });
         slow.began.wait();
-        // The upload driver: it neither waits for the observer nor goes before.
+        // The upload driver neither waits for the observer nor overtakes it.
         uploads.due();
         uploads.publish();
         assert!(slow.steps.lock().unwrap().is_empty());

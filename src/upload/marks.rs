@@ -1,8 +1,8 @@
-//! Names under which a chunk was sent whole: the proof that an object which may not be read is the chunk's own.
+//! Names under which a chunk was sent whole. They prove that an object which cannot be read is the chunk's own.
 //!
-//! A name counts from the moment its last byte has left, and no longer once the server has said that nothing was stored by that
-//! request, or that what was stored is damaged. In memory the names are shared by whatever holds the chunk; [`SpooledChunk`] keeps them
-//! on disk as well, as far as the disk takes them. Decisions are in [`super::attempt`].
+//! A name counts from the moment its last byte was sent, until the server answers that this request stored nothing or that the
+//! stored object is damaged. In memory the names are shared by all owners of the chunk; [`SpooledChunk`] records them on disk
+//! too, as far as the disk accepts them. [`super::attempt`] decides by them.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use super::chunk::{SentNames, SpooledChunk};
 use crate::base::lock::lock;
 use gcstreamer_storage::{BoxFuture, Pacer};
 
-/// The marks of one chunk, wherever they are kept.
+/// The marks of one chunk, in memory and on disk.
 #[derive(Clone, Debug)]
 pub struct Marks {
     names: Arc<SentNames>,
@@ -20,13 +20,13 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// `disk`: where they are kept as well.
+    /// Creates the marks; `disk` is where they are recorded too.
     pub fn new(names: Arc<SentNames>, disk: Option<Arc<dyn SpooledChunk>>) -> Self {
         Self { names, disk }
     }
 
     fn disk(&self) -> Option<Arc<dyn SpooledChunk>> {
-        // A part that was completed meanwhile takes no marks any more.
+        // A part that was completed meanwhile accepts no marks any more.
         self.names.moved().or_else(|| self.disk.clone())
     }
 
@@ -35,28 +35,28 @@ impl Marks {
         self.names.has(name)
     }
 
-    /// A first request is about to be made. Durable when this returns, where the disk takes it.
+    /// Records that a request is about to be made; durable on return if the disk accepts it.
     pub(super) async fn attempted(&self) {
         self.on_disk(|spooled| spooled.mark_attempted()).await;
     }
 
-    /// The request under this name has stored nothing.
+    /// Removes the mark: the request under this name stored nothing.
     pub(super) async fn not_stored(&self, name: &str) {
         self.refund(name, false).await;
     }
 
-    /// What stands under this name is damaged.
+    /// Removes the mark for good: the object under this name is damaged.
     pub(super) async fn damaged(&self, name: &str) {
         self.refund(name, true).await;
     }
 
-    /// How many objects of this chunk were damaged, as far as this process knows.
+    /// Returns how many objects of this chunk were damaged, as far as this process knows.
     pub(super) fn damaged_objects(&self) -> usize {
         self.names.damaged_objects()
     }
 
     async fn refund(&self, name: &str, for_good: bool) {
-        // Memory first: that is what the next request asks, and a disk may not answer.
+        // Memory first: the next request reads it, and the disk may not answer.
         self.names.remove(name, for_good);
         let name = name.to_owned();
         self.on_disk(move |spooled| spooled.unmark_sent(&name)).await;
@@ -69,7 +69,7 @@ impl Marks {
     }
 }
 
-/// Watches one request: the pacer that sets the mark when the last byte leaves.
+/// The pacer of one request: sets the mark when the last byte was sent.
 pub(super) struct Sending {
     flow: Arc<dyn Pacer>,
     marks: Marks,
@@ -78,7 +78,7 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// A request under this name.
+    /// Creates the pacer of a request under this name.
     pub(super) fn new(flow: Arc<dyn Pacer>, marks: &Marks, name: &str) -> Arc<Self> {
         Arc::new(Self {
             flow,
@@ -88,7 +88,7 @@ impl Sending {
         })
     }
 
-    /// Waits until the mark is written, so that what is written next comes after it.
+    /// Waits until the mark is written, so that later writes follow it.
     pub(super) async fn settled(&self) {
         let writing = lock(&self.writing).take();
         if let Some(writing) = writing {
@@ -111,7 +111,7 @@ impl Pacer for Sending {
             && let Some(spooled) = self.marks.disk()
         {
             let name = self.name.clone();
-            // On another thread: this is called from within the request, which must not wait for a disk.
+            // On another thread: the request calls this and must not wait for a disk.
             *lock(&self.writing) = Some(spawn_blocking(move || spooled.mark_sent(&name)));
         }
     }

@@ -1,20 +1,23 @@
 //! From closed chunks to stored objects, off the streaming thread.
 //!
-//! - [`scheduler`] PURE: what to send next, when to try again, how many at once. Events in, actions out.
-//! - [`health`] PURE: status, warnings, errors. [`rate`] PURE: how much comes in.
-//! - [`attempt`]: one chunk, one attempt, and what a refusal means (412, a bad object, another name); [`marks`]: what it rests on.
+//! - [`scheduler`] PURE: what to send next, when to retry, how many uploads at once. Events in, actions out.
+//! - [`health`] PURE: status, warnings, errors. [`rate`] PURE: bytes received per second.
+//! - [`attempt`]: one attempt to store one chunk, and what a refusal means (412, a damaged object, another name); [`marks`]: the
+//!   evidence for that.
 //! - `hang` PURE: a disk that does not answer.
 //! - [`queue`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on (`memory`, `drain`).
 //!   `state`, `disk_state`: what is under its lock. `moves` PURE: which chunks move to disk.
-//! - `shelf`, `shelving` PURE: the middle of a long backlog on disk, which is queued as the rest gets less.
-//! - `leftovers`: few of the sessions that earlier processes left are held at once (`held`).
+//! - `shelf`, `shelving` PURE: the middle of a long backlog on disk, which is queued as the backlog shrinks.
+//! - `leftovers`: only a few of the sessions that earlier processes left are held at once (`held`).
 //! - `parked`: when the process last tried the destinations that get no credentials.
-//! - [`driver`]: the task that carries the scheduler's actions out. It never calls into GStreamer.
+//! - [`driver`]: the task that executes the scheduler's actions. It never calls into GStreamer.
 //!
 //! - [`chunk`], [`ticket`], [`report`], [`life`]: the types they share.
-//! - [`spooler`]: the task that writes chunks to disk, [`spool_writer`] its blocking side. [`spooled_chunk`]: chunks of the spool as objects. [`redate`] PURE.
+//! - [`spooler`]: the task that writes chunks to disk, [`spool_writer`] its blocking side. [`spooled_chunk`]: chunks of the spool
+//!   as objects. [`redate`] PURE: corrects dates.
 //!
-//! - [`recovery`]: the spool of a session. `adopter`: takes over what earlier sessions left in it; `notices` PURE. [`writers`]: the ways to Cloud Storage.
+//! - [`recovery`]: the spool of a session. `adopter`: adopts what earlier sessions left in it; `notices` PURE: its warnings.
+//!   [`writers`]: the connections to Cloud Storage.
 //!
 //! A chunk is in exactly one place: gathering → queued → (spooled) → in flight → uploaded | dropped.
 

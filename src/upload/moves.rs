@@ -1,8 +1,8 @@
-//! Which chunks move from memory to disk, and when: what the spool can do for the memory.
+//! Decides which chunks move from memory to disk, and when.
 //!
-//! PURE. A chunk that moves stays in memory, charged there, until all of it is on disk. The one that would be
-//! sent last goes first, and one that is being sent moves only if all is to be on disk or nothing else makes room. In mode `always`,
-//! or if its beginning was on disk before, it is sent on from memory, and charged until that ends.
+//! PURE. A chunk stays in memory, charged there, until all of it is on disk. The chunk that would be sent last moves first. A
+//! chunk that is being sent moves only if everything has to go to disk, or if nothing else makes room. In mode `always`, or if
+//! its beginning was on disk before, its attempt continues from memory, and it stays charged until that attempt ends.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use super::state::QueueState;
 use super::ticket::Ticket;
 
 impl QueueState {
-    /// The memory fills up, and whole chunks are to be moved to disk.
+    /// Whether the memory is so full that whole chunks are to be moved to disk.
     fn is_pressed(&self) -> bool {
         let moving: u64 = self.moving_bytes();
-        // Before it is full: a chunk is charged until all of it is on disk.
+        // At three quarters, not when it is full: a chunk stays charged until all of it is on disk.
         self.memory.saturating_sub(moving).saturating_add(self.need) > self.max_memory / 4 * 3
     }
 
-    /// What can be moved to disk is to be moved: all of it at the end, and where every buffer was to go there anyway.
+    /// Whether movable chunks are to be moved: at the end, in mode `always`, and when the memory fills up.
     fn is_moving(&self) -> bool {
         let to_disk = |d: &Disk| d.phase.is_ending() || d.mode == Mode::Always;
         self.disk.as_ref().is_some_and(to_disk) || self.is_pressed()
@@ -32,17 +32,17 @@ impl QueueState {
         disk.in_hand.moving.iter().map(bytes).sum()
     }
 
-    /// The chunk to move next: the one that would be sent last.
+    /// Returns the chunk to move next: the one that would be sent last.
     fn movable(&self) -> Option<Ticket> {
         let disk = self.disk.as_ref().filter(|d| !d.is_blocked())?;
         let first = self.scheduler.sent_last(&self.movable, |t| !self.scheduler.is_in_flight(t));
-        // What is being sent from memory is held until that ends, wherever else it is: it moves only where all is to be on
-        // disk, or where nothing but breaking its attempt off can make room.
+        // An attempt from memory keeps its chunk there until it ends, so moving such a chunk frees nothing. It moves only if
+        // everything has to be on disk, or if aborting its attempt is the only way to make room.
         let any = disk.phase.is_ending() || disk.mode == Mode::Always || (self.need > 0 && disk.is_open_on_disk());
         first.or_else(|| self.scheduler.sent_last(&self.movable, |_| true).filter(|_| any))
     }
 
-    /// Takes the next chunk that is to be moved, if any is.
+    /// Takes the next chunk to move, if there is one.
     pub(super) fn take_move(&mut self) -> Option<(Ticket, Arc<Chunk>)> {
         if !self.is_moving() {
             return None;
@@ -56,22 +56,22 @@ impl QueueState {
         Some((ticket, chunk))
     }
 
-    /// A chunk was moved to disk, or could not be. What is on disk and wanted no more.
+    /// Records that a chunk was moved to disk, or `None` if that failed. Returns the file if it is not wanted on disk any more.
     pub(super) fn moved(&mut self, ticket: Ticket, spooled: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>> {
         if self.chunks.get(&ticket).is_some_and(|chunk| chunk.is_movable()) {
-            // Unless it turns out below that it is on disk now.
+            // Removed again below if it is on disk now.
             self.movable.insert(ticket);
         }
         if let Some(disk) = &mut self.disk {
             disk.in_hand.moving.remove(&ticket);
             disk.in_hand.finishing = disk.in_hand.finishing.filter(|&t| t != ticket);
             if disk.phase == Phase::Forgotten {
-                // It stays where it is, for the next start.
+                // The file stays in place for the next start.
                 return None;
             }
         }
         let spooled = spooled?;
-        // What was on disk in part is there alone: its file is the chunk.
+        // A chunk that was partly on disk has no other copy of that part: its file is the chunk.
         let was_part = self.chunks.get(&ticket).is_some_and(|chunk| chunk.part().is_some());
         let is_ending = self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
         let mut is_sent_on = false;
@@ -79,15 +79,16 @@ impl QueueState {
             if self.need > 0 {
                 self.send_from_disk(ticket);
             } else if was_part || self.disk.as_ref().is_some_and(|d| d.mode == Mode::Always) {
-                // An attempt may take minutes, in which a kill would take what is in memory alone.
+                // Count it as on disk although its attempt continues from memory: an attempt may take minutes, and a kill would
+                // lose what counts as in memory only.
                 is_sent_on = true;
             } else {
-                // It is being sent meanwhile, and no buffer waits for its room.
+                // It is being sent from memory and no buffer waits for its room: the copy on disk is not needed.
                 return Some(spooled);
             }
         }
         let Some(chunk) = self.chunks.get(&ticket).cloned() else {
-            // Stored or dropped meanwhile: its file would be sent again by the next start.
+            // Stored or dropped meanwhile: the next start would send its file again.
             return Some(spooled);
         };
         if is_sent_on {
@@ -111,7 +112,7 @@ impl QueueState {
         None
     }
 
-    /// Breaks an attempt off that sends a chunk from memory which is on disk now.
+    /// Aborts the attempt at a chunk that is sent from memory and is on disk by now.
     fn send_from_disk(&mut self, ticket: Ticket) {
         if self.scheduler.recall(ticket) {
             self.aborts.push(ticket);
@@ -119,8 +120,8 @@ impl QueueState {
         }
     }
 
-    /// The attempt at a chunk has ended or was broken off: takes back what it is charged with if it was sent from memory though it is on
-    /// disk. Whoever called frees it, without the lock.
+    /// Refunds a chunk on disk that was still sent from memory: its attempt has ended or was aborted. The caller frees the
+    /// returned chunk after it has released the lock.
     #[must_use = "freed under the lock"]
     pub(super) fn sent_no_more(&mut self, ticket: Ticket) -> Option<Arc<Chunk>> {
         let chunk = self.sent_on.remove(&ticket)?;
@@ -128,7 +129,8 @@ impl QueueState {
         Some(chunk)
     }
 
-    /// A buffer waits for room: breaks off what is sent from memory and is on disk. Whoever called frees it, without the lock.
+    /// Aborts all attempts that send a chunk from memory which is on disk, because a buffer waits for room. The caller frees the
+    /// returned chunks after it has released the lock.
     #[must_use = "freed under the lock"]
     pub(super) fn send_all_from_disk(&mut self) -> Vec<Arc<Chunk>> {
         let tickets: Vec<Ticket> = self.sent_on.keys().copied().collect();
@@ -148,7 +150,7 @@ impl QueueState {
         disk.is_writing() || (self.is_moving() && self.movable().is_some())
     }
 
-    /// Whether the disk will take more of what is in memory, as far as that can be known.
+    /// Whether the disk will accept more of what is in memory, as far as that can be known.
     pub(super) fn disk_goes_on(&self) -> bool {
         self.disk.as_ref().is_some_and(Disk::is_writing) || self.movable().is_some()
     }
@@ -158,11 +160,11 @@ impl QueueState {
         self.is_moving() && self.movable().is_some()
     }
 
-    /// Whether the chunk being recorded should continue on disk: nothing else is there to be moved.
+    /// Whether the open chunk should continue on disk because no other chunk can be moved.
     pub(super) fn wants_open_on_disk(&self, must_make_room: bool) -> bool {
         let Some(disk) = &self.disk else { return false };
         let may_move = disk.mode == Mode::Overflow { open_on_disk: false };
-        // What is moving already makes room by itself.
+        // A chunk that is being moved makes room by itself.
         let useful = may_move && !disk.is_blocked() && disk.in_hand.moving.is_empty();
         useful && (must_make_room || self.is_pressed()) && self.movable().is_none()
     }

@@ -1,10 +1,10 @@
-//! What the user reads of files that could not be taken over: thousands of them are one WARNING, not thousands.
+//! Warnings about files that could not be adopted: thousands of them give one WARNING.
 //!
 //! PURE.
 
 use crate::spool::Notice;
 
-/// Counts files that could not be taken over, by kind, and remembers the first text of each.
+/// Counts files that could not be adopted, by kind, and stores the first text of each kind.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     aside: Tally,
@@ -13,11 +13,11 @@ pub(super) struct Notices {
     unshared: Option<String>,
     interrupted: Option<String>,
     was_interrupted: bool,
-    /// The first words were said: the rest comes at the end.
+    /// The first warnings were given; further ones follow at the end.
     is_said: bool,
 }
 
-/// The first of its kind, and how many more.
+/// The first text of a kind, and how many more there were.
 #[derive(Debug, Default)]
 struct Tally {
     first: Option<String>,
@@ -42,7 +42,7 @@ impl Tally {
 }
 
 impl Notices {
-    /// Of the spool.
+    /// Adds a notice of the spool.
     pub(super) fn add(&mut self, notice: &Notice) {
         match notice {
             Notice::Quarantined { .. } => self.aside.add(notice.to_string()),
@@ -52,17 +52,17 @@ impl Notices {
         }
     }
 
-    /// The same.
+    /// Adds several notices.
     pub(super) fn extend(&mut self, notices: Vec<Notice>) {
         notices.iter().for_each(|notice| self.add(notice));
     }
 
-    /// A half-written chunk could not be closed.
+    /// Adds a half-written chunk that could not be closed.
     pub(super) fn other(&mut self, text: String) {
         self.other.add(text);
     }
 
-    /// Looking broke off, and goes on later.
+    /// Notes that adopting was interrupted and is tried again.
     pub(super) fn interrupted(&mut self, why: &str) {
         if !std::mem::replace(&mut self.was_interrupted, true) {
             self.interrupted = Some(format!(
@@ -71,10 +71,10 @@ impl Notices {
         }
     }
 
-    /// The texts to be said now: before the first wait, and at the end.
+    /// Takes the warnings to give now: before the first wait, and at the end (`is_last`).
     pub(super) fn take(&mut self, is_last: bool) -> Vec<String> {
         let mut texts: Vec<String> = self.interrupted.take().into_iter().collect();
-        // After the first words only at the end: each wait would give a WARNING.
+        // Between those two nothing is given: otherwise each wait would cause a WARNING.
         if is_last || !self.is_said {
             let tallies = [
                 self.aside.take("chunks"),
@@ -84,7 +84,7 @@ impl Notices {
             texts.extend(tallies.into_iter().flatten());
             self.is_said |= !texts.is_empty();
         }
-        // No first word: it is known before anything is taken over.
+        // Does not count as the first warning: it is known before anything is adopted.
         texts.extend(self.unshared.take());
         texts
     }

@@ -1,4 +1,4 @@
-//! What the spool writer has to do, and what it reports. Types alone, shared by the queue, the task and its blocking side.
+//! Work for the spool writer, and what it reports. Types only, shared by the queue, the task and its blocking side.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use super::chunk::{Chunk, SpooledChunk, Summary};
 use super::ticket::Ticket;
 use crate::spool::{Entry, SpoolError};
 
-/// Something to be written.
+/// One operation of the spool writer.
 #[derive(Debug)]
 pub enum Op {
     /// A chunk begins.
     Begin {
         /// Its sequence number.
         sequence: u64,
-        /// What is known of it.
+        /// Its entry in the spool, as known at its beginning.
         entry: Box<Entry>,
     },
-    /// Bytes of it.
+    /// Bytes of the chunk.
     Data {
         /// The chunk.
         sequence: u64,
@@ -29,86 +29,88 @@ pub enum Op {
         at: u64,
         /// The bytes.
         bytes: Bytes,
-        /// Bytes of memory to be given back when they are written.
+        /// Bytes of memory that are refunded when this is written.
         charged: u64,
     },
-    /// Bytes that are not decided about and come again as [`Op::Data`].
+    /// Bytes not yet assigned to a chunk; they follow again as [`Op::Data`]. Written so that a crash does not lose them.
     Ahead {
         /// The chunk.
         sequence: u64,
-        /// Offset in the object, if it is the chunk's.
+        /// Offset in the object, if they become part of this chunk.
         at: u64,
         /// The bytes.
         bytes: Bytes,
     },
-    /// It is complete.
+    /// The chunk is complete.
     End(Box<Closing>),
 }
 
-/// What is known of a chunk when it ends.
+/// The description of a chunk that ends.
 #[derive(Debug)]
 pub struct Closing {
-    /// For the spool.
+    /// Its entry in the spool.
     pub entry: Box<Entry>,
-    /// The object it becomes, without its bytes.
+    /// The object to store, without its bytes.
     pub request: ObjectRequest,
-    /// What it may be called.
+    /// How to rename it if its name is taken.
     pub naming: NameFallback,
-    /// For messages.
+    /// The fields of its messages.
     pub summary: Summary,
     /// When it was closed, ns on the sink's scale.
     pub closed_at: u64,
 }
 
-/// What may be asked of the disk.
+/// Which calls to the disk are allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Touch {
     /// All.
     #[default]
     Free,
-    /// Whether it answers; if it does, all.
+    /// First a probe; if the disk answers, all.
     Probe,
     /// Nothing.
     No,
 }
 
-/// What the spooler is to do.
+/// One batch of work for the blocking side.
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) ops: Vec<Op>,
     pub(super) discards: Vec<Arc<dyn SpooledChunk>>,
     pub(super) confirms: Vec<Arc<dyn SpooledChunk>>,
     pub(super) moves: Vec<(Ticket, Arc<Chunk>)>,
-    /// What may be asked of the disk.
+    /// Which calls to the disk are allowed.
     pub(super) touch: Touch,
 }
 
-/// What came of what was written as it came.
+/// The result of the operations of one batch.
 #[derive(Default)]
 pub(super) struct Written {
-    /// Bytes of memory given back.
+    /// Bytes of memory to refund.
     pub(super) released: u64,
     /// Chunks that have ended.
     pub(super) ended: Vec<Chunk>,
-    /// What the disk said.
+    /// The disk's last error.
     pub(super) trouble: Option<SpoolError>,
 }
 
-/// What the blocking side reports, as soon as it is so: a slow disk takes seconds for a whole memory.
+/// Receives the reports of the blocking side. Each step is reported at once, because a slow disk takes seconds for a whole
+/// memory.
 pub(super) trait Progress {
-    /// What came to the open chunks is written, as far as the disk took it.
+    /// The operations on open chunks were carried out, as far as the disk accepted them.
     fn wrote(&self, written: Written);
-    /// The closed chunks on disk that are not being sent, with their tickets.
+    /// Returns the closed chunks on disk that are not being sent, with their tickets.
     fn on_disk(&self) -> Vec<(Ticket, Arc<dyn SpooledChunk>)>;
     /// Somebody has removed these folders, and with them the files of these chunks.
     fn removed(&self, folders: &[PathBuf], lost: &[Ticket]);
-    /// Whether the end of a chunk that is being moved to disk may be written: it was neither stored nor dropped meanwhile.
+    /// Returns whether the End of a chunk that is being moved to disk may be written: false if it was stored or dropped
+    /// meanwhile.
     fn may_finish(&self, ticket: Ticket) -> bool;
-    /// A chunk was moved to disk, or could not be. Returns what is on disk and not wanted there.
+    /// A chunk was moved to disk, or `None` if that failed. Returns the file if it is not wanted on disk any more.
     fn moved(&self, ticket: Ticket, spooled: Option<Arc<dyn SpooledChunk>>) -> Option<Arc<dyn SpooledChunk>>;
 }
 
-/// Bytes of memory that wait with these.
+/// Returns the bytes of memory that these operations are charged with.
 pub(super) fn charges(ops: &[Op]) -> u64 {
     let charge = |op: &Op| if let Op::Data { charged, .. } = op { *charged } else { 0 };
     ops.iter().map(charge).sum()

@@ -1,5 +1,6 @@
-//! When each destination that gets no credentials was last tried, by all sinks of the process: one after the other may find the
-//! same chunks, as the fragments of a `splitmuxsink` do, and once an hour is meant for all of them.
+//! When each destination without credentials was last tried, by any sink of the process. Shared because several sinks may find
+//! the same chunks one after the other, as the fragments of a `splitmuxsink` do, and the limit of one attempt an hour applies to
+//! all of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,12 +11,12 @@ use tokio::time::Instant;
 use super::scheduler::PARKED_PAUSE;
 use crate::spool::DestinationId;
 
-/// Destinations that are remembered. Of more, the first ones are tried again by the next sink.
+/// Most destinations remembered. Beyond that an arbitrary one is forgotten, and the next sink tries it again.
 const MAX_REMEMBERED: usize = 1024;
 
 static TRIED: Mutex<BTreeMap<DestinationId, Instant>> = Mutex::new(BTreeMap::new());
 
-/// It is tried now.
+/// Notes that a destination is being tried now.
 pub(super) fn tried(destination: DestinationId) {
     let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
     tried.retain(|_, at| at.elapsed() < Duration::from_nanos(PARKED_PAUSE));
@@ -25,7 +26,7 @@ pub(super) fn tried(destination: DestinationId) {
     tried.insert(destination, Instant::now());
 }
 
-/// It has stored a chunk.
+/// Notes that a destination has stored a chunk: it may be tried again at once.
 pub(super) fn works(destination: DestinationId) {
     TRIED.lock().unwrap_or_else(PoisonError::into_inner).remove(&destination);
 }

@@ -1,6 +1,6 @@
-//! The shared side of one sink: memory, queue, counters. The streaming thread gives chunks in and waits here when the memory
-//! is full (`memory`), or for the end (`drain`); the driver takes them out (`completion`). One mutex, never held across I/O or a wait on
-//! anything but its own condition.
+//! The part of one sink that its threads share: memory, queue, counters. The streaming thread adds chunks, and waits here when
+//! the memory is full (`memory`) or for the end (`drain`); the driver takes them out (`completion`). One mutex, never held across
+//! I/O or a wait on anything but its own condition.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ use crate::base::clock::Clock;
 pub enum Overflow {
     /// Wait for room.
     Block,
-    /// Let go of the oldest chunk that makes room by that, see [`Scheduler::to_drop`].
+    /// Drop the oldest chunk whose removal makes room, see [`Scheduler::to_drop`].
     DropOldest,
     /// End the recording with an error.
     Error,
@@ -38,11 +38,11 @@ pub struct UploadQueue {
     state: Mutex<QueueState>,
     pub(super) changed: Condvar,
     pub(super) wake: Notify,
-    /// The spooler has something to do.
+    /// Wakes the spooler: there is work for the disk.
     pub(super) disk_wake: Notify,
-    /// A session of an earlier process is held no more.
+    /// Wakes the adopter: there is a place for another earlier session.
     pub(super) adopt_wake: Notify,
-    /// The sink has ended: wakes all that wait for it.
+    /// Wakes all that wait for the end of the sink.
     pub(super) stop_wake: Notify,
     pub(super) epoch: Instant,
     clock: Clock,
@@ -68,22 +68,22 @@ pub struct UploadLimits {
 pub enum Drained {
     /// Nothing is left.
     Yes,
-    /// The time is up.
+    /// The deadline has passed.
     TimedOut,
     /// The element is pausing or flushing.
     Interrupted,
-    /// Whoever waits no longer wants to.
+    /// The caller's `give_up` returned true.
     GivenUp,
 }
 
-/// What came of a charge.
+/// The result of a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charged {
     /// The memory is charged.
     Yes,
-    /// The memory is charged and fills up: the open chunk should continue on disk.
+    /// The memory is charged and nearly full: the open chunk should continue on disk.
     MoveOpen,
-    /// It is not charged.
+    /// The memory is not charged, for this reason.
     No(NoRoom),
 }
 
@@ -101,20 +101,22 @@ pub enum NoRoom {
     Interrupted,
     /// The policy is [`Overflow::Error`].
     Full,
-    /// The settings have changed: ask again.
+    /// The settings have changed: read them again and repeat the charge.
     Again,
-    /// Nothing is on its way: all memory is held by the open chunk.
+    /// No pending chunk will free memory: the open chunk occupies all of it.
     Nothing,
-    /// The open chunk is to continue on disk.
+    /// The open chunk should continue on disk.
     MoveOpen,
-    /// The open chunk is to be cut and dropped: the only other one is on its way, and would never arrive if it gave way.
+    /// The open chunk should be cut and dropped: the only other chunk is being sent and would never arrive if it were dropped
+    /// instead.
     CutOpen,
-    /// Uploads are refused until the user acts, and the memory is full now.
+    /// Uploads are refused until the user acts, and the memory is full.
     Refused,
 }
 
 impl UploadQueue {
-    /// For a new session. `wake_poster` is called, from any thread and without a lock held, when there are reports.
+    /// Creates the queue of a new session. `wake_poster` is called when there are reports, from any thread and without a lock
+    /// held.
     pub fn new(limits: UploadLimits, seed: u64, wake_poster: Box<dyn Fn() + Send + Sync>) -> Self {
         Self {
             state: Mutex::new(QueueState {
@@ -164,7 +166,7 @@ impl UploadQueue {
         }
     }
 
-    /// Reads these clocks instead of the machine's.
+    /// Replaces the machine's clocks.
     #[must_use]
     pub fn with_clock(self, clock: Clock) -> Self {
         self.lock().wall = clock.wall;
@@ -181,30 +183,30 @@ impl UploadQueue {
         Self { observer, ..self }
     }
 
-    /// The clocks that it reads.
+    /// Returns the clocks of this queue.
     pub fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// ns since the session began.
+    /// Returns the time since the session began, ns.
     pub fn now(&self) -> u64 {
         self.ns((self.clock.monotonic)())
     }
 
-    /// A time on the scale of [`UploadQueue::now`]; 0 before the session began.
+    /// Converts a time to the scale of [`UploadQueue::now`]; 0 before the session began.
     pub(super) fn ns(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Uploads that are refused are no ERROR, even if nothing was stored in this session.
+    /// Makes refused uploads a WARNING instead of an ERROR, even if nothing was stored in this session.
     #[must_use]
     pub fn outlasting_refusals(self) -> Self {
         self.lock().health.outlast_refusals();
         self
     }
 
-    /// Chunks may wait on disk too: every buffer as it comes, or (`overflow`) whole chunks when the memory is full. Somebody
-    /// has to run the spooler, and to call [`UploadQueue::adopt`].
+    /// Lets chunks wait on disk too: every buffer as it arrives, or (`overflow`) whole chunks when the memory is full. The caller
+    /// has to run the spooler and to call [`UploadQueue::adopt`].
     #[must_use]
     pub fn with_disk(self, overflow: bool) -> Self {
         let mode = match overflow {
@@ -216,11 +218,12 @@ impl UploadQueue {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, QueueState> {
-        // A panic elsewhere must not take the recording with it: every change below leaves the state whole.
+        // A panic elsewhere must not end the recording. Ignoring the poison is safe: every change under the lock leaves the state
+        // consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Other limits from now on.
+    /// Replaces the limits.
     pub fn set_limits(&self, limits: UploadLimits) {
         let mut state = self.lock();
         state.scheduler.set_max_uploads(limits.max_uploads);
@@ -228,12 +231,12 @@ impl UploadQueue {
         state.retry_timeout = limits.retry_timeout;
         state.version += 1;
         drop(state);
-        // Whoever waits for room may have it now, or another policy.
+        // A waiting charge may fit now, or fall under another policy.
         self.changed.notify_all();
         self.wake.notify_one();
     }
 
-    /// What the last failure said.
+    /// Returns the error text of the last failure.
     pub fn last_reason(&self) -> String {
         self.lock().health.reason().to_owned()
     }
@@ -243,12 +246,12 @@ impl UploadQueue {
         self.lock().health.is_failing()
     }
 
-    /// Bytes before the first key unit were dropped.
+    /// Counts dropped bytes, such as those before the first key unit.
     pub fn dropped(&self, bytes: u64) {
         self.lock().stats.bytes_dropped += bytes;
     }
 
-    /// A chunk that an earlier session left was found damaged, and set aside before it was ever ours.
+    /// Reports a chunk of an earlier session that was found damaged and moved to the quarantine before it was queued.
     pub fn lost(&self, summary: Summary) {
         let mut state = self.lock();
         state.lose(summary, DAMAGED);
@@ -256,20 +259,20 @@ impl UploadQueue {
         self.publish();
     }
 
-    /// A chunk was opened. The caller publishes.
+    /// Counts a chunk that was opened. The caller publishes.
     pub fn created(&self, session: &Arc<str>, sequence: u64) {
         let mut state = self.lock();
         state.stats.created += 1;
         state.note(session, sequence, Step::Cut);
     }
 
-    /// A chunk is complete, wherever its bytes are. The caller publishes.
+    /// Notes that a chunk is complete, in memory or on disk. The caller publishes.
     pub fn closed(&self, summary: &Summary) {
         let step = Step::Closed(summary.size);
         self.lock().note(&summary.session, summary.sequence, step);
     }
 
-    /// A chunk of this session was closed: from here on it is the scheduler's. The caller publishes.
+    /// Queues a closed chunk of this session. The caller publishes.
     pub fn queue(&self, chunk: Chunk) {
         let ticket = Ticket::own(chunk.summary.sequence);
         let now = self.now();
@@ -277,7 +280,7 @@ impl UploadQueue {
         self.wake.notify_one();
     }
 
-    /// Chunks that earlier sessions left on disk, oldest first. `last`: there are no more.
+    /// Queues chunks that earlier sessions left on disk, oldest first. `last`: no more follow.
     pub fn adopt(&self, chunks: Vec<Chunk>, last: bool) {
         let mut state = self.lock();
         let now = self.now();
@@ -304,11 +307,11 @@ impl UploadQueue {
     /// Ends all waits for room (flush, pause), or allows them again.
     pub fn interrupt(&self, interrupted: bool) {
         self.lock().interrupted = interrupted;
-        // All: `render`, an EOS and a stop wait on it for different things.
+        // Wake all waiters: `render`, an EOS and a stop wait for different conditions.
         self.changed.notify_all();
     }
 
-    /// Something the user should know.
+    /// Queues a warning for the user.
     pub fn warn(&self, text: String) {
         self.lock().reports.push_back(Report::Warning(text));
         self.publish();
@@ -319,12 +322,12 @@ impl UploadQueue {
         self.lock().reports.pop_front()
     }
 
-    /// The status now.
+    /// Returns the current status.
     pub fn status(&self) -> Status {
         self.lock().health.status()
     }
 
-    /// A limit of the flow group lets the backlog grow, or does so no more.
+    /// Sets whether a limit of the flow group makes the backlog grow.
     pub fn set_limited(&self, is_limited: bool) {
         let mut state = self.lock();
         state.health.set_limited(is_limited);
@@ -333,16 +336,16 @@ impl UploadQueue {
         self.publish();
     }
 
-    /// By how many seconds our clock differs from the server's (ours minus theirs), where that is over a minute.
+    /// Returns by how many seconds our clock differs from the server's (ours minus theirs); `None` up to a minute.
     pub fn clock_off(&self) -> Option<i64> {
         self.lock().clock_off
     }
 
-    /// Everything at this moment.
+    /// Returns all figures at this moment.
     pub fn snapshot(&self) -> Snapshot {
         let mut state = self.lock();
         let now = self.now();
-        // Here too: while nothing is stored, nobody else forgets them.
+        // Needed here too: while nothing is stored, no upload removes the old entries.
         state.forget_old_uploads(now);
         let bytes: u64 = state.recent.iter().map(|(_, b)| b).sum();
         Snapshot {
@@ -356,10 +359,10 @@ impl UploadQueue {
         }
     }
 
-    /// Reports what has happened: the steps of chunks to the observer, and that there are reports. Call it without a lock: the
-    /// observer is the element's.
+    /// Passes the noted steps of chunks to the observer, and wakes the poster if there are reports. Call it without a lock held:
+    /// the observer belongs to the element and may take locks of its own.
     pub fn publish(&self) {
-        // The lock ends with this block: whoever is woken below takes it.
+        // The block releases the lock before the wakes below: those that are woken take it.
         let (has_reports, gave_place) = {
             let mut state = self.lock();
             let gave_place = std::mem::take(&mut state.gave_place);
@@ -375,7 +378,7 @@ impl UploadQueue {
     }
 
     fn hand_over_steps(&self) {
-        /// Also where the observer panics: the next thread goes on.
+        /// Ends the turn even if the observer panics, so that the next thread can continue.
         struct End<'a>(&'a UploadQueue);
         impl Drop for End<'_> {
             fn drop(&mut self) {
@@ -383,7 +386,8 @@ impl UploadQueue {
             }
         }
         loop {
-            // Until none is left: what other threads add meanwhile they leave to this one.
+            // Repeat until no event is left: other threads leave their events to the thread that is at it.
+            // The guard is dropped at the end of this statement: the observer is called without the lock.
             let Some(events) = self.lock().life.begin() else { return };
             let _end = End(self);
             events.iter().for_each(|event| self.observer.observe(event));

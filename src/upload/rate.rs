@@ -1,35 +1,35 @@
-//! How many bytes a second came in the last minutes.
+//! Bytes per second received in the last minutes.
 //!
 //! PURE: time is an argument in ns on any monotonic scale.
 
 use std::collections::VecDeque;
 
 const SECOND: u64 = 1_000_000_000;
-/// Bytes of this time are counted together.
+/// Length of a slot, ns: bytes received in it are counted together.
 const SLOT: u64 = 10 * SECOND;
-/// So much is remembered: five minutes.
+/// Number of slots: five minutes.
 const SLOTS: u64 = 30;
 
-/// A rate. What came long ago does not count: a camera may be set to another one.
+/// A rate. Bytes received earlier do not count: a camera may be set to another rate.
 #[derive(Clone, Debug, Default)]
 pub struct Rate {
-    /// When the first byte came.
+    /// When the first byte was received.
     since: Option<u64>,
-    /// The number of a slot, and the bytes that came in it; none of them older than [`SLOTS`].
+    /// Slot number and bytes received in it; no slot is older than [`SLOTS`].
     slots: VecDeque<(u64, u64)>,
-    /// The rate when something came last.
+    /// The rate when bytes were last received.
     last: u64,
 }
 
 impl Rate {
-    /// These bytes have come.
+    /// Counts received bytes.
     pub fn add(&mut self, bytes: u64, now: u64) {
         self.since.get_or_insert(now);
         let slot = now / SLOT;
         match self.slots.back_mut() {
             Some((last, sum)) if *last >= slot => *sum = sum.saturating_add(bytes),
             _ => {
-                // Kept for a time in which nothing comes; the first bytes of a new slot would blur it.
+                // Remember the rate for a later pause. Measured before the new slot is added, whose first bytes would distort it.
                 self.last = self.measured(now).unwrap_or(self.last);
                 self.slots.push_back((slot, bytes));
             }
@@ -39,19 +39,20 @@ impl Rate {
         }
     }
 
-    /// These bytes, which have come just now, are not taken after all.
+    /// Reverts the last [`Self::add`] of that many bytes.
     pub fn take_back(&mut self, bytes: u64) {
         if let Some((_, sum)) = self.slots.back_mut() {
             *sum = sum.saturating_sub(bytes);
         }
     }
 
-    /// Bytes a second; where nothing has come for minutes, what it was before. 0 while nothing has come at all.
+    /// Returns bytes per second. If nothing was received for minutes, returns the rate before that; 0 if nothing was ever
+    /// received.
     pub fn per_second(&self, now: u64) -> u64 {
         self.measured(now).unwrap_or(self.last)
     }
 
-    /// `None` if nothing has come in the last minutes.
+    /// Returns the rate of the last minutes; `None` if nothing was received in them.
     fn measured(&self, now: u64) -> Option<u64> {
         let oldest = (now / SLOT).saturating_sub(SLOTS);
         let recent = self.slots.iter().filter(|(slot, _)| *slot >= oldest);
@@ -59,9 +60,9 @@ impl Rate {
             .map(|(_, bytes)| bytes)
             .fold(0, |sum, bytes| sum.saturating_add(*bytes));
         let from = self.since?.max(oldest * SLOT);
-        // The first buffers of a session would give a rate without bounds.
+        // At least one second: the first buffers of a session would give an unbounded rate.
         let time = now.saturating_sub(from).max(SECOND);
-        // Bytes times ns pass 64 bits at 18 GB.
+        // Computed in 128 bits: bytes times ns exceed 64 bits at 18 GB.
         let rate = u128::from(bytes) * u128::from(SECOND) / u128::from(time);
         (bytes > 0).then(|| u64::try_from(rate).unwrap_or(u64::MAX))
     }

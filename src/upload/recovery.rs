@@ -1,6 +1,7 @@
-//! The spool of a session: opened before the first byte, and what earlier sessions left taken over in the background.
+//! The spool of a session: opened before the first byte. What earlier sessions left is adopted in the background.
 //!
-//! Blocks on the disk, never longer than the disk may take to answer; [`run`] does so on tokio's threads for blocking work. Names no GStreamer.
+//! Blocks on the disk, at most for the time after which the disk counts as hanging; [`run`] does so on tokio's threads for
+//! blocking work. Names no GStreamer.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -23,16 +24,16 @@ use crate::spool::watched::WatchedDisk;
 use crate::spool::{DestinationId, EarlierChunks, Session, Spool, SpoolError};
 use gcstreamer_storage::Endpoint;
 
-/// The spool of a session, ready to be used, or to be opened as soon as the disk answers.
+/// The spool of a session: open, or to be opened as soon as the disk answers or has room.
 pub struct SessionSpool {
     /// The folder and its limit.
     pub folder: Arc<SpoolFolder>,
-    /// What is written to it, and when.
+    /// What is written to disk, and when.
     pub keep: Keep,
     plan: Plan,
     opened: Result<(Session, EarlierChunks), SpoolError>,
     jobs: Arc<Jobs>,
-    /// Knows where this session's own chunks go.
+    /// Decides where found chunks go.
     sorter: Sorter,
     interval: Duration,
 }
@@ -44,12 +45,12 @@ struct Plan {
     dir: PathBuf,
     device: String,
     session: String,
-    /// The folder as the last attempt has opened it, if it took no session.
+    /// The folder that the last attempt opened, if opening the session in it failed.
     refused: Mutex<Option<Arc<Spool>>>,
 }
 
 impl Plan {
-    /// Returns the session, and what an earlier life of it has left.
+    /// Opens the folder and the session. Returns the session, and what an earlier life of it left.
     fn open(&self, folder: &SpoolFolder) -> Result<(Session, EarlierChunks), SpoolError> {
         let spool = match folder.spool() {
             Some(spool) => spool,
@@ -57,26 +58,26 @@ impl Plan {
         };
         let session = match spool.session(&self.device, &self.session) {
             Err(why) if why.is_full() => {
-                // What others have left there makes room when it is stored.
+                // Chunks that others left there make room when they are stored, so the folder is opened without the session.
                 folder.set(spool);
                 return Err(why);
             }
             Err(why) => {
-                // Held for its quota alone: without a holder, each attempt would count all files of the folder again.
+                // Kept alive for its quota: otherwise each attempt would count all files of the folder again.
                 *lock(&self.refused) = Some(spool);
                 return Err(why);
             }
             Ok(session) => session,
         };
         lock(&self.refused).take();
-        // Before its first chunk is written: one of an earlier life with the same number would be overlooked.
+        // Listed before the first chunk is written: afterwards a leftover with the same sequence number would be missed.
         let left = session.earlier()?;
         folder.set(spool);
         Ok((session, left))
     }
 }
 
-/// What the spool of a session is to be.
+/// The settings of a session's spool.
 #[derive(Clone, Copy, Debug)]
 pub struct SpoolSettings<'a> {
     /// Property `spool-dir`.
@@ -87,15 +88,15 @@ pub struct SpoolSettings<'a> {
     pub keep: Keep,
     /// Property `spool-sync-interval`.
     pub interval: Duration,
-    /// No error of the disk ends the session: it begins in memory, as it goes on in memory when the disk refuses later.
+    /// No error of the disk ends the session: it starts in memory, just as it continues in memory when the disk refuses later.
     pub outlasts_refusals: bool,
 }
 
-/// Opens the folder and takes the lock of `session` in it. `endpoint` and `destination`: where
-/// the session's own chunks go. A disk that does not answer or is full is no error: the folder is opened when it does.
+/// Opens the folder and takes the lock of `session` in it. `endpoint` and `destination`: where the session's own chunks go. A
+/// disk that does not answer or is full is no error: the folder is opened later.
 ///
 /// # Errors
-/// The folder cannot be made, read or written for another reason, or another process has that session. None with
+/// The folder cannot be created, read or written for another reason, or another process has that session. Never fails with
 /// `outlasts_refusals`.
 pub fn open(
     settings: SpoolSettings<'_>,
@@ -115,7 +116,8 @@ pub fn open(
     };
     let folder = Arc::new(SpoolFolder::new(settings.max_bytes));
     let opened = match plan.open(&folder) {
-        // A wrong path or a missing permission does not pass by itself: it is for the user. Who outlasts it reports it as a WARNING.
+        // A wrong path or a missing permission does not resolve itself, so the user has to act. With `outlasts_refusals` it
+        // becomes a WARNING.
         Err(e) if !settings.outlasts_refusals && !e.is_hung() && !e.is_full() => return Err(e),
         opened => opened,
     };
@@ -130,7 +132,8 @@ pub fn open(
     })
 }
 
-/// Runs the spool of a session to its end; `ahead` is called when what is not decided about is to be written too.
+/// Runs the spool of a session until its end. `ahead` is called when bytes that are not assigned to a chunk are to be written
+/// too.
 pub async fn run(uploads: Arc<UploadQueue>, session: SessionSpool, ahead: Box<dyn Fn() + Send + Sync>) {
     let times = uploads.times();
     let (is_open, opened) = oneshot::channel();
@@ -158,9 +161,10 @@ pub async fn run(uploads: Arc<UploadQueue>, session: SessionSpool, ahead: Box<dy
         }
     };
     let adopter = Adopter::new(&uploads, session.sorter, times);
+    // A task of its own: adopting may wait for hours for a place, and must not delay the writes of this session.
     let adoption = tokio::spawn(adopter.run(folder, opened, Arc::clone(&jobs)));
     spooler::run(Arc::clone(&uploads), writer, jobs, session.interval, ahead).await;
-    // It has panicked: an EOS must not wait for it.
+    // The adopter has panicked: an EOS must not wait for it.
     if adoption.await.is_err() {
         uploads.set_adopting(false);
     }

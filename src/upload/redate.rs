@@ -1,6 +1,6 @@
-//! Dates a chunk that was taken before the clock of the machine was set.
+//! Corrects the date of a chunk that was recorded before the machine's clock was set.
 //!
-//! PURE: the entry and what is known of the machine's boots in, the entry as it should be out.
+//! PURE: takes the entry and the known boots of the machine, returns the corrected entry.
 
 use crate::spool::{Boots, Entry};
 use gcstreamer_media::chunk::clock::EARLIEST_PLAUSIBLE;
@@ -10,8 +10,8 @@ use gcstreamer_schema::metadata::END_TIME;
 use gcstreamer_schema::name::{NameFields, Template};
 use gcstreamer_schema::time::rfc3339_ms;
 
-/// The entry with the time, name and metadata that it would have had with a clock that is right; `None` where nothing is to
-/// be set right, or nothing is known of that boot.
+/// Returns the entry with the time, name and metadata that a correct clock would have given it; `None` if nothing needs
+/// correcting, or nothing is known of that boot.
 pub fn redate(entry: &Entry, boots: &Boots) -> Option<Entry> {
     // A clock that is still not set gives no better date.
     let start = boots.correct(entry).filter(|&start| start >= EARLIEST_PLAUSIBLE)?;
@@ -23,7 +23,7 @@ pub fn redate(entry: &Entry, boots: &Boots) -> Option<Entry> {
         ext: container.extension(),
         start,
     };
-    // An entry of an earlier build may have no template: its chunk keeps its name.
+    // An entry of an earlier build may have no template; its chunk keeps its name.
     let template = Template::parse(&entry.location).ok();
     let name = template.and_then(|t| t.format(&naming).ok());
     let mut entry = Entry {

@@ -1,13 +1,13 @@
-//! Reports of the uploads, and their counters. Types only; the shell turns them into messages.
+//! Reports and counters of the uploads. Types only; the shell turns them into messages.
 
 use super::chunk::Summary;
 use super::health::HealthEvent;
 use crate::flow::pending::Pending;
 
-/// Why a chunk was dropped that was set aside.
+/// Reason for dropping a chunk that was moved to the quarantine.
 pub(super) const DAMAGED: &str = "damaged";
 
-/// Why a chunk was dropped that whoever wrote it to disk has lost by a defect.
+/// Reason for dropping a chunk that the spool writer lost through a defect.
 pub(super) const DEFECT: &str = "defect";
 
 /// Something for the application.
@@ -19,13 +19,13 @@ pub enum Report {
         summary: Summary,
         /// Object name.
         object: String,
-        /// Property `device-id` of the sink that recorded it, which may be another than the one that stored it.
+        /// Property `device-id` of the sink that recorded it, which may differ from the sink that stored it.
         device: String,
-        /// Generation; 0 where the server may not be asked.
+        /// Generation; 0 if reading the object is not permitted.
         generation: i64,
         /// CRC32C.
         crc32c: u32,
-        /// From closing to confirmation, ns; of a recovered chunk, from its recovery.
+        /// From closing to confirmation, ns; for a recovered chunk from its recovery.
         latency: u64,
     },
     /// A chunk was dropped.
@@ -35,52 +35,52 @@ pub enum Report {
         /// `overflow`, `retry-timeout`, `drain-timeout`, `shutdown-timeout`, `damaged`, `defect`.
         reason: &'static str,
     },
-    /// The first chunk of the session that `retry-timeout` has given up; its `Dropped` follows.
+    /// The first chunk of the session dropped by `retry-timeout`; its `Dropped` follows.
     GivenUp {
         /// The chunk.
         summary: Summary,
         /// Property `retry-timeout`, ns.
         timeout: u64,
-        /// What the last failure said; empty if nothing has failed.
+        /// Error text of the last failure; empty if nothing has failed.
         why: String,
     },
-    /// The end of a chunk was dropped; its beginning stays on disk for the next start. The fields are those of what is lost.
+    /// The end of a chunk was dropped; its beginning stays on disk for the next start. The fields describe the lost end.
     Cut {
-        /// What is lost of the chunk.
+        /// The lost end of the chunk.
         summary: Summary,
         /// `drain-timeout`, `shutdown-timeout`.
         reason: &'static str,
     },
-    /// The status or an outage.
+    /// A change of the status, or an outage; with what is pending.
     HealthEvent(HealthEvent, Pending),
     /// Something the user should know.
     Warning(String),
-    /// The disk takes nothing: what it said.
+    /// The disk accepts nothing.
     Disk {
         /// What is wrong with it.
         fault: DiskFault,
-        /// For the user.
+        /// The error text.
         text: String,
     },
-    /// The disk takes chunks again.
+    /// The disk accepts chunks again.
     DiskWorks,
-    /// Chunks stay on disk for the next start, and others that the disk did not take are lost.
+    /// Chunks stay on disk for the next start, and others that the disk did not accept are lost.
     Left {
         /// What stays.
         left: Pending,
         /// What is lost.
         lost: Pending,
     },
-    /// So many chunks of earlier sessions were found on disk.
+    /// Chunks of earlier sessions were found on disk.
     Recovered(Pending),
     /// The server's clock differs from ours by this many seconds (ours minus the server's).
     ClockOff(i64),
 }
 
-/// Why a disk takes nothing.
+/// Why a disk accepts nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskFault {
-    /// There is no room, by our limit or by the disk's.
+    /// There is no room, by `max-spool-bytes` or on the disk itself.
     Full,
     /// It reports an error.
     Fails,
@@ -99,7 +99,7 @@ pub struct Stats {
     pub dropped: u64,
     /// Chunks of earlier sessions that were found on disk.
     pub recovered: u64,
-    /// Bytes that came in.
+    /// Bytes received.
     pub bytes_received: u64,
     /// Bytes of confirmed objects.
     pub bytes_uploaded: u64,
@@ -116,14 +116,14 @@ pub struct Snapshot {
     pub stats: Stats,
     /// Bytes in memory.
     pub memory: u64,
-    /// What waits, without what is parked.
+    /// What waits, without parked chunks.
     pub pending: Pending,
-    /// Chunks on disk that belong to an endpoint which gets no credentials from this sink.
+    /// Parked chunks: their endpoint gets no credentials from this sink.
     pub parked: u64,
     /// Uploads in flight.
     pub in_flight: u64,
-    /// Bytes per second that came in over the last minutes.
+    /// Bytes per second received over the last minutes.
     pub input: u64,
-    /// Bytes per second over the last ten seconds.
+    /// Bytes per second uploaded over the last ten seconds.
     pub rate: f64,
 }

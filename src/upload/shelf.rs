@@ -1,9 +1,9 @@
-//! The middle of a long backlog on disk, in a form that costs a tenth of a queued chunk: a camera whose uplink is away for a month
-//! leaves 267,000 chunks of 10 s.
+//! The middle of a long backlog on disk, in a form that takes a tenth of the memory of a queued chunk (88 bytes instead of 0.8
+//! KiB, see `docs/benchmarks.md`): a camera without an uplink for a month leaves 267,000 chunks of 10 s.
 //!
-//! PURE: plain data under the lock of the queue. The queue keeps the newest chunk, which is sent first, and the oldest
-//! few hundred, which are next (`shelving`); what lies between is shelved, and comes back oldest first as the others are stored or dropped.
-//! Only what this session closed on disk and nobody holds or has sent whole is shelved.
+//! PURE: plain data under the lock of the queue. The queue keeps the newest chunk, which is sent first, and the oldest few
+//! hundred, which follow (`shelving`). The chunks between are shelved, and return oldest first as the others are stored or
+//! dropped. A chunk is shelved only if this session closed it on disk, no other owner refers to it and it was never sent whole.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use super::chunk::{Chunk, Place, Reopen, Summary};
 use super::ticket::Ticket;
 use crate::spool::{DestinationId, ShelvedFile};
 
-/// Chunks on disk that are pending and not queued. All of one session, oldest first.
+/// Chunks on disk that are pending but not queued. All of one session, oldest first.
 #[derive(Default)]
 pub(super) struct Shelf {
     chunks: VecDeque<Shelved>,
-    /// What they share.
+    /// What all of them share.
     common: Option<Common>,
 }
 
@@ -27,7 +27,7 @@ struct Common {
     reopen: Arc<dyn Reopen>,
 }
 
-/// A chunk on it; the rest of what its messages say is in its file's summary.
+/// A shelved chunk; the other fields of its messages are in its file's summary.
 struct Shelved {
     file: ShelvedFile,
     running: Option<u64>,
@@ -35,22 +35,23 @@ struct Shelved {
 }
 
 impl Shelf {
-    /// Chunks on it.
+    /// Returns the number of chunks.
     pub(super) fn len(&self) -> usize {
         self.chunks.len()
     }
 
-    /// The first one.
+    /// Returns the oldest chunk.
     pub(super) fn oldest(&self) -> Option<Ticket> {
         self.chunks.front().map(|shelved| Ticket::own(shelved.file.sequence()))
     }
 
-    /// The last one.
+    /// Returns the newest chunk.
     pub(super) fn newest(&self) -> Option<Ticket> {
         self.chunks.back().map(|shelved| Ticket::own(shelved.file.sequence()))
     }
 
-    /// Puts a chunk behind the others, unless it is in somebody's hands or its file has a story that must not be forgotten.
+    /// Appends a chunk. Returns false, and leaves it, if another owner refers to it or if more is known about its file than a
+    /// [`ShelvedFile`] records.
     pub(super) fn put(&mut self, chunk: &Chunk) -> bool {
         let Place::Disk(spooled) = &chunk.place else { return false };
         if chunk.recovered || chunk.link_key.is_some() || chunk.renamed.is_some() || Arc::strong_count(spooled) != 1 {
@@ -77,7 +78,7 @@ impl Shelf {
         true
     }
 
-    /// Takes the oldest back.
+    /// Removes the oldest chunk and returns it.
     pub(super) fn take(&mut self) -> Option<Chunk> {
         let Common {
             session,

@@ -1,4 +1,4 @@
-//! A backlog on disk that is longer than what is queued of it.
+//! A backlog on disk that is longer than its queued part.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use gcstreamer_storage::{BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, S
 const SESSION: &str = "0a1b2c3d4e";
 const ALL: u64 = MAX_QUEUED as u64 + 1000;
 
-/// A server that is away.
+/// A server that is unreachable.
 struct Away;
 
 impl ObjectWriter for Away {
@@ -75,7 +75,7 @@ impl Sink {
         }
     }
 
-    /// A chunk has been recorded to disk.
+    /// Records a chunk to disk.
     fn record(&self, sequence: u64) {
         let data = Bytes::from_static(b"0123456789");
         let entry = Entry {
@@ -179,7 +179,7 @@ async fn a_long_backlog_on_disk_is_counted_whole_and_stored_newest_first_and_the
     let expected: Vec<u64> = std::iter::once(ALL - 1).chain(0..ALL - 1).collect();
     assert!(sink.stored == expected, "{:?}", &sink.stored[..20]);
     assert_eq!(sink.uploads.snapshot().stats.dropped, 0);
-    // The lock of the session, and what says that this process uses the spool.
+    // The lock of the session, and the lock that is the sign of this process.
     assert!(sink.disk.files().len() <= 2, "{:?}", sink.disk.files().len());
     assert_eq!(sink.spool.used(), 0);
 }
@@ -253,7 +253,7 @@ async fn in_a_long_outage_what_is_dropped_is_the_oldest_however_often_the_newest
         drop((state, dropped));
         assert_eq!(sink.pending().0, all - gone);
     }
-    // What is left is stored: the newest half, each of them.
+    // The rest is stored: every chunk of the newest half.
     tokio::time::advance(std::time::Duration::from_secs(120)).await;
     while sink.pending().0 > 0 {
         sink.store();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::state::QueueState;
 use super::ticket::Ticket;
 
-/// Chunks on disk that are queued; more than ever are in flight, and few enough to cost no memory.
+/// Most chunks on disk that are queued: more than are ever in flight, and few enough to need little memory.
 pub(super) const MAX_QUEUED: usize = 512;
 
 impl QueueState {
@@ -15,17 +15,17 @@ impl QueueState {
         self.chunks.len() - self.in_memory.len()
     }
 
-    /// A chunk on disk was queued: shelves the one before it if there are too many.
+    /// Shelves the chunk before `newest`, which was just queued, if too many chunks on disk are queued.
     pub(super) fn shelve(&mut self, newest: Ticket) {
         if newest.is_recovered() || self.queued_on_disk() <= MAX_QUEUED {
             return;
         }
-        // Not the newest: it is sent next.
+        // The newest itself stays: it is sent next.
         let Some((&ticket, chunk)) = self.chunks.range(..newest).next_back() else {
             return;
         };
         let is_next = self.shelf.newest().is_none_or(|last| last < ticket);
-        // One that was tried while it was the newest waits as any other.
+        // A chunk that was tried while it was the newest may be shelved like any other.
         if ticket.is_recovered() || !is_next || self.scheduler.is_in_flight(ticket) || Arc::strong_count(chunk) != 1 {
             return;
         }
@@ -35,8 +35,8 @@ impl QueueState {
         }
     }
 
-    /// There is room in the queue: takes the next back from the shelf. The oldest of all is always in the queue: it is the one that is
-    /// dropped first, expires first and is told of.
+    /// Returns shelved chunks to the queue while it has room. The oldest chunk of all is always in the queue, because it is
+    /// dropped first, expires first, and its age is reported.
     pub(super) fn unshelve(&mut self) {
         let is_behind = |state: &Self| {
             let first = state.chunks.range(Ticket::own(0)..).next().map(|(ticket, _)| *ticket);
@@ -47,7 +47,7 @@ impl QueueState {
         while (self.queued_on_disk() < MAX_QUEUED || is_behind(self)) && self.take_shelved() {}
     }
 
-    /// Takes all of them back.
+    /// Returns all shelved chunks to the queue.
     pub(super) fn unshelve_all(&mut self) {
         while self.take_shelved() {}
     }
@@ -55,7 +55,7 @@ impl QueueState {
     fn take_shelved(&mut self) -> bool {
         let Some(chunk) = self.shelf.take() else { return false };
         let ticket = Ticket::own(chunk.summary.sequence);
-        // With its own age: it was pending all the time.
+        // With its original age: it was pending all the time.
         self.scheduler.queue(ticket, None, chunk.closed_at);
         self.chunks.insert(ticket, Arc::new(chunk));
         true

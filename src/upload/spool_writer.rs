@@ -1,5 +1,5 @@
-//! The blocking side of the spooler: files that are open, and what is written to them. Every step is reported
-//! through [`Progress`]. While the disk does not answer, it only keeps what is to be written, and hands on what ends.
+//! The blocking side of the spooler: the open files, and what is written to them. Every step is reported through [`Progress`].
+//! While the disk does not answer, it only queues what is to be written, and returns chunks that end to memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,27 +14,27 @@ use super::spooled_chunk::{ChunkFile, PartialFile, Times};
 use crate::spool::{ClosedEntry, Entry, OpenChunk, Session, SpoolError};
 use gcstreamer_storage::{Body, ObjectRequest};
 
-/// A file that could not be removed is tried again so much later.
+/// Interval between retries to remove files.
 const REMOVE_AGAIN: Duration = Duration::from_secs(10);
 
-/// Opens the spool, if the disk answers.
+/// Opens the session's folder; fails while the disk does not answer or is full.
 pub type Opener = Box<dyn FnMut() -> Result<Session, SpoolError> + Send>;
 
-/// Writes the chunks of one session to disk and removes their files. Blocks: to be called on threads for blocking work.
+/// Writes the chunks of one session to disk and removes their files. Blocks: call it on threads for blocking work.
 pub struct SpoolWriter {
     session: Opened,
     times: Arc<Times>,
     open: BTreeMap<u64, Writing>,
-    /// Files whose chunks are stored or dropped, and whether they are stored.
+    /// Files to be removed, and whether their chunks are stored (`true`) or dropped.
     leaving: Vec<(Arc<dyn SpooledChunk>, bool)>,
-    /// When their removal failed.
+    /// When a removal last failed.
     stayed_at: Option<Instant>,
 }
 
 /// The session's folder.
 enum Opened {
     Yes(Session),
-    /// The disk did not answer when the element started.
+    /// The folder could not be opened when the element started.
     NotYet(Opener),
 }
 
@@ -42,18 +42,18 @@ enum Opened {
 struct Writing {
     entry: Box<Entry>,
     file: Option<OpenChunk>,
-    /// What is not written yet: offset, bytes, charge.
+    /// Bytes that are not written yet: offset, bytes, charge.
     waiting: Vec<(u64, Bytes, u64)>,
     ahead: Vec<(u64, Bytes)>,
 }
 
 impl SpoolWriter {
-    /// For the chunks of this session.
+    /// Creates the writer of a session.
     pub fn new(session: Session, times: Arc<Times>) -> Self {
         Self::with(Opened::Yes(session), times)
     }
 
-    /// For those of a session whose folder cannot be opened yet.
+    /// Creates the writer of a session whose folder cannot be opened yet.
     pub fn not_yet(opener: Opener, times: Arc<Times>) -> Self {
         Self::with(Opened::NotYet(opener), times)
     }
@@ -72,8 +72,8 @@ impl SpoolWriter {
         self.open.is_empty() && self.leaving.is_empty()
     }
 
-    /// Reports every step when it is done: a slow disk takes seconds for a whole memory, and what is on it must not
-    /// count as lost meanwhile. What the disk said.
+    /// Does one batch of work and returns the disk's last error. Every step is reported as soon as it is done: a slow disk takes
+    /// seconds for a whole memory, and what it has must not count as lost meanwhile.
     pub(super) fn work(&mut self, work: Work, sync: bool, progress: &dyn Progress) -> Option<SpoolError> {
         let mut written = Written::default();
         let mut answers = work.touch != Touch::No;
@@ -85,10 +85,10 @@ impl SpoolWriter {
             if let Opened::Yes(session) = &self.session {
                 session.spool().share_usage();
             }
-            // Before the writes: what goes into a folder that was removed is lost.
+            // Before the writes: bytes written to a removed folder would be lost.
             self.look_for_removed(&mut written, progress);
         }
-        // First what makes room.
+        // Remove files first: that makes room.
         self.leaving.extend(work.discards.into_iter().map(|chunk| (chunk, false)));
         self.leaving.extend(work.confirms.into_iter().map(|chunk| (chunk, true)));
         if answers {
@@ -100,11 +100,12 @@ impl SpoolWriter {
         for writing in self.open.values_mut() {
             match &self.session {
                 Opened::Yes(session) if answers => writing.write(session, sync, &mut written),
-                // What was written ahead comes again.
+                // These bytes follow again as [`Op::Data`].
                 _ => writing.ahead.clear(),
             }
         }
         let mut trouble = written.trouble.take();
+        // Before the moves: each of them may write a whole chunk, and what is written by now must not count as lost meanwhile.
         progress.wrote(written);
         for (ticket, chunk) in work.moves {
             let moved = self.put_away(&chunk, || progress.may_finish(ticket));
@@ -112,7 +113,7 @@ impl SpoolWriter {
                 trouble = Some(e);
                 None
             });
-            // Confirmed: it may be stored already, and the next start must not send it.
+            // Confirm it: it may be stored already, and then the next start must not send it again.
             if let Some(unwanted) = progress.moved(ticket, moved)
                 && !unwanted.confirm()
             {
@@ -122,13 +123,13 @@ impl SpoolWriter {
         trouble
     }
 
-    /// Notes what is to be written. `answers`: the disk does, and an end may be written.
+    /// Queues an operation. `answers`: the disk answers, so a chunk that ends may be written.
     fn take(&mut self, op: Op, answers: bool, written: &mut Written) {
         match op {
             Op::Begin { sequence, entry } => {
                 let writing = Writing {
                     entry,
-                    // Its file is made with its first bytes: an empty one is only removed by the next start.
+                    // The file is created with its first bytes: the next start would only remove an empty one.
                     file: None,
                     waiting: Vec::new(),
                     ahead: Vec::new(),
@@ -153,7 +154,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Opens the folder if that is still to be done. Asks the disk whether it answers, if that is the question.
+    /// Opens the folder if it is not open yet. Probes the disk if `touch` asks for that.
     fn reach(&mut self, touch: Touch) -> Result<(), SpoolError> {
         match &mut self.session {
             Opened::Yes(session) if touch == Touch::Probe => session.spool().probe(),
@@ -165,7 +166,7 @@ impl SpoolWriter {
         }
     }
 
-    /// Removes the files of chunks that are stored or dropped. What cannot be removed now is tried again later.
+    /// Removes the files of stored and dropped chunks. Retries failed removals after [`REMOVE_AGAIN`].
     fn remove(&mut self) {
         if self.stayed_at.is_some_and(|at| at.elapsed() < REMOVE_AGAIN) {
             return;
@@ -178,12 +179,12 @@ impl SpoolWriter {
         self.stayed_at = (!self.leaving.is_empty()).then(Instant::now);
     }
 
-    /// Makes the session's folder again if somebody has removed it, and reports the chunks that were lost with it or with that
-    /// of an earlier session. A chunk that is being written is saved from its open file.
+    /// Creates the session's folder again if somebody has removed it. Reports the chunks that were lost with it or with the
+    /// folder of an earlier session. A chunk that is being written is rescued from its open file.
     fn look_for_removed(&mut self, written: &mut Written, progress: &dyn Progress) {
         let Opened::Yes(session) = &mut self.session else { return };
         let folders = session.spool().removed_folders();
-        // First the folder: what is saved goes into it.
+        // The folder first: rescued chunks go into it.
         if let Err(e) = session.renew() {
             written.trouble = Some(e);
         }
@@ -205,7 +206,7 @@ impl SpoolWriter {
         let Some(mut writing) = self.open.remove(&closing.summary.sequence) else {
             return;
         };
-        // What was written ahead beyond the end is no part of the chunk.
+        // Bytes written ahead beyond the end are not part of this chunk.
         writing.ahead.clear();
         if let Opened::Yes(session) = &self.session
             && answers
@@ -237,7 +238,7 @@ impl SpoolWriter {
         });
     }
 
-    /// A closed chunk goes from memory to disk. `None`: it is not wanted there any more.
+    /// Moves a closed chunk from memory to disk. `None`: it is not wanted there any more.
     fn put_away(&self, chunk: &Chunk, is_wanted: impl Fn() -> bool) -> Result<Option<Arc<dyn SpooledChunk>>, SpoolError> {
         let Place::Memory(held) = &chunk.place else {
             unreachable!("only what is in memory is moved")
@@ -251,7 +252,7 @@ impl SpoolWriter {
             crc32c: held.request.crc32c,
         };
         if let Some(part) = &held.part {
-            // It goes on where the disk refused.
+            // Continue where the disk refused.
             if let Opened::Yes(session) = &self.session {
                 part.spooled.rescue(session, entry)?;
             }
@@ -267,7 +268,7 @@ impl SpoolWriter {
         let mut file = session.create(entry)?;
         let finished = file
             .append(0, &pieces)
-            // Asked last before the End: with an End the next start would send the file.
+            // Ask immediately before the End: the next start sends every file that has one.
             .and_then(|()| is_wanted().then(|| file.finish(&closed)).transpose());
         match finished {
             Ok(Some(stored)) => {
@@ -305,10 +306,10 @@ impl Writing {
         if let Some(&(at, ..)) = self.waiting.first() {
             let parts: Vec<Bytes> = self.waiting.iter().map(|(_, bytes, _)| bytes.clone()).collect();
             file.append(at, &parts)?;
-            // Only now: what the disk refuses stays charged, and comes with the next try.
+            // Refund only after the write: what the disk refuses stays charged and is written at the next try.
             written.released += self.waiting.drain(..).map(|(.., charged)| charged).sum::<u64>();
         }
-        // What lies in front of it was not written: a file has no holes.
+        // Skipped if the bytes before it are not written: a chunk file has no holes.
         if let Some(&(at, _)) = ahead.first().filter(|(at, _)| *at <= file.len_on_file()) {
             let parts: Vec<Bytes> = ahead.into_iter().map(|(_, bytes)| bytes).collect();
             file.append(at, &parts)?;
@@ -316,12 +317,12 @@ impl Writing {
         if sync { file.sync() } else { Ok(()) }
     }
 
-    /// The chunk has ended, and the disk did not take all of it.
+    /// Returns the place of an ended chunk that the disk did not accept whole.
     fn in_memory(self, mut request: ObjectRequest, naming: NameFallback, entry: Box<Entry>) -> Place {
         let charged = self.waiting.iter().map(|(.., charged)| charged).sum();
         let part = self.file.map(PartialFile::new);
         let on_file = part.as_ref().map_or(0, |p| p.len()).min(request.size);
-        // What is on the file already is not taken from memory a second time.
+        // Skip what is in the file already.
         let rest = self.waiting.into_iter().filter_map(|(at, bytes, _)| {
             let known = usize::try_from(on_file.saturating_sub(at)).unwrap_or(usize::MAX);
             (known < bytes.len()).then(|| bytes.slice(known..))
@@ -341,7 +342,7 @@ impl Writing {
             naming,
             sent: Arc::default(),
             charged,
-            // Charged with its other bytes: on disk each chunk has a header of its own.
+            // Empty: the header is charged with the other bytes, because on disk every chunk has its own copy.
             head: Bytes::new(),
             entry: Some(entry),
             part,

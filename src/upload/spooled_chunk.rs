@@ -1,7 +1,7 @@
-//! Chunks of the spool as the uploads see them: an object to store, whose bytes are read from its file.
+//! Chunks of the spool as objects to store: their bytes are read from their files.
 //!
-//! Blocks on the disk. Errors of marking and removing are not logged and lose nothing: the chunk comes back at the next
-//! start and meets its own object.
+//! Blocks on the disk. Errors while marking or removing a file are not logged and lose nothing: the next start finds the chunk
+//! again, and its upload meets its own object.
 
 use std::fmt;
 use std::io;
@@ -23,7 +23,7 @@ use crate::spool::{
 };
 use gcstreamer_storage::{Backing, Body, ObjectRequest};
 
-/// What time it is, as far as that can be believed, and was in other boots of the machine.
+/// The present time if the clock can be trusted, and what is known of the times of other boots.
 pub struct Times {
     boots: Mutex<Boots>,
     boot_id: String,
@@ -33,7 +33,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Nothing is known of other boots yet.
+    /// Creates the times; nothing is known of other boots yet. `is_off` returns whether the wall clock is known to be wrong.
     pub fn new(clock: Clock, is_off: Box<dyn Fn() -> bool + Send + Sync>) -> Self {
         Self {
             boots: Mutex::default(),
@@ -43,7 +43,7 @@ impl Times {
         }
     }
 
-    /// The facts that the entries of the spool hold.
+    /// Merges the facts that spool entries hold about boots.
     pub fn learn(&self, boots: &Boots) {
         lock(&self.boots).merge(boots);
     }
@@ -51,7 +51,7 @@ impl Times {
     fn now(&self) -> Boots {
         let mut boots = Boots::default();
         let wall = (self.clock.wall)();
-        // Before the others are merged: the first word on a boot counts.
+        // Learn the current boot before merging the others: the first value for a boot is kept.
         if !(self.is_off)() && wall >= gcstreamer_media::chunk::clock::EARLIEST_PLAUSIBLE {
             boots.learn(&self.boot_id, wall, (self.clock.boot)());
         }
@@ -78,18 +78,18 @@ impl Reopen for Times {
 /// A closed chunk on disk.
 pub struct ChunkFile {
     stored: Mutex<Stored>,
-    /// Under which names it was sent whole: those on disk, and those that the disk did not take.
+    /// The names under which it was sent whole, including those that the disk did not accept.
     sent: Arc<SentNames>,
     times: Arc<Times>,
     damage: OnceLock<String>,
     /// The disk did not answer while its bytes were read.
     is_hung: AtomicBool,
-    /// The server has it.
+    /// Set once the server has confirmed it.
     stored_as: OnceLock<StoredAs>,
 }
 
 impl ChunkFile {
-    /// From the spool.
+    /// Creates the chunk of a closed file.
     pub fn new(stored: Stored, times: Arc<Times>) -> Arc<Self> {
         let sent = Arc::new(SentNames::known(stored.sent().to_vec()));
         Arc::new(Self {
@@ -102,7 +102,8 @@ impl ChunkFile {
         })
     }
 
-    /// One that was in memory until now, and may have been sent from there: what is known of that goes to disk with it.
+    /// Creates the chunk of a file that was just moved from memory. It may have been sent from there, so its marks are written to
+    /// disk too.
     pub fn moved(stored: Stored, sent: Arc<SentNames>, times: Arc<Times>) -> Arc<Self> {
         let chunk = Arc::new(Self {
             stored: Mutex::new(stored),
@@ -113,7 +114,7 @@ impl ChunkFile {
             stored_as: OnceLock::new(),
         });
         let spooled: Arc<dyn SpooledChunk> = Arc::<Self>::clone(&chunk);
-        // In this order: a name that is set meanwhile is written by its request or by the loop below.
+        // First the link, then the loop: a name that is added meanwhile is marked either by its request or by the loop below.
         chunk.sent.moved_to(Arc::downgrade(&spooled));
         for mark in chunk.sent.all() {
             let _ = lock(&chunk.stored).mark_sent(mark);
@@ -124,18 +125,18 @@ impl ChunkFile {
     fn read_entry(&self) -> Result<ClosedEntry, SpoolError> {
         let mut stored = lock(&self.stored);
         let closed = stored.load()?;
-        // It may stand in the bucket under the name that it has: under another one it would be there twice.
+        // It may be in the bucket under its present name. Under a corrected name it would be stored twice.
         if !self.sent.is_empty() || closed.entry.sent {
             return Ok(closed);
         }
         let Some(entry) = redate(&closed.entry, &self.times.now()) else {
             return Ok(closed);
         };
-        // Durable before the first attempt: after a crash it is tried under the same name.
+        // Written before the first attempt, durably: after a crash it is tried under the same name.
         let redated = ClosedEntry { entry, ..closed.clone() };
         match stored.amend(&redated) {
             Ok(()) => Ok(redated),
-            // A chunk with its old date is better than one that waits for room: it makes some by being sent.
+            // Better stored with its old date than waiting for a disk without room: sending it makes room.
             Err(e) if e.takes_nothing() => Ok(closed),
             Err(e) => Err(e),
         }
@@ -154,7 +155,7 @@ impl SpooledChunk for ChunkFile {
             return Err(Unloaded::Stored(stored.clone()));
         }
         let closed = self.read_entry().map_err(|e| {
-            // A file that somebody has removed does not come back: it is a gap, and no retry.
+            // A removed file does not come back: report a gap instead of retrying.
             let is_lost = matches!(e, SpoolError::Damaged { .. }) || lock(&self.stored).is_removed();
             let kind = match (is_lost, e.is_hung()) {
                 (true, _) => Unloaded::Damaged,
@@ -172,7 +173,8 @@ impl SpooledChunk for ChunkFile {
             [],
         );
         let sent = Arc::clone(&self.sent);
-        // From before it was rebuilt: its End stands behind the marks of that time, which count no more.
+        // A mark from before the chunk was rebuilt. The new End follows the old marks in the file, so they no longer count; the
+        // entry records them.
         if closed.entry.sent {
             sent.insert(&closed.entry.name);
         }
@@ -180,7 +182,7 @@ impl SpooledChunk for ChunkFile {
     }
 
     fn mark_attempted(&self) {
-        // It is closed: its End is the mark that there may have been requests.
+        // Nothing to do: the End of a closed chunk implies that there may have been requests.
     }
 
     fn mark_sent(&self, name: &str) {
@@ -190,7 +192,7 @@ impl SpooledChunk for ChunkFile {
     fn unmark_sent(&self, name: &str) {
         let mut stored = lock(&self.stored);
         let _ = stored.unmark_sent(name_mark(name));
-        // What its entry has from before it was rebuilt.
+        // The entry may also record a mark from before the chunk was rebuilt.
         if let Ok(closed) = stored.load()
             && closed.entry.sent
         {
@@ -220,7 +222,7 @@ impl SpooledChunk for ChunkFile {
 
     fn shelve(&self, wanted: Option<DestinationId>) -> Option<(ShelvedFile, DestinationId, Arc<dyn Reopen>)> {
         let has_story = self.damage.get().is_some() || self.stored_as.get().is_some() || !self.sent.is_empty();
-        // Whoever else holds the names may still set one: an attempt that began in memory.
+        // An attempt that began in memory shares the names and may still add one.
         if has_story || Arc::strong_count(&self.sent) != 1 {
             return None;
         }
@@ -259,7 +261,7 @@ impl SpooledChunk for ChunkFile {
     }
 }
 
-/// An entry as an object.
+/// Converts an entry to the object to store.
 fn loaded(closed: ClosedEntry, body: Body, sent: Arc<SentNames>) -> Loaded {
     let ClosedEntry { entry, size, crc32c } = closed;
     let custom_time = entry
@@ -283,7 +285,7 @@ fn loaded(closed: ClosedEntry, body: Body, sent: Arc<SentNames>) -> Loaded {
             session: entry.session,
             sequence: entry.sequence,
             own: entry.own_name,
-            // Without a request before the crash, a longer object of that name is none of this chunk.
+            // If no request was made before the crash, a longer object of that name is another chunk's.
             rebuilt: entry.rebuilt && entry.attempted,
         },
         sent,
@@ -293,7 +295,7 @@ fn loaded(closed: ClosedEntry, body: Body, sent: Arc<SentNames>) -> Loaded {
     }
 }
 
-/// The bytes of a closed chunk; its file is open as long as an attempt reads it.
+/// The bytes of a closed chunk. Its file is open only while an attempt reads it.
 struct FileBody {
     chunk: Arc<ChunkFile>,
     reader: Mutex<Option<ChunkReader>>,
@@ -308,7 +310,7 @@ impl fmt::Debug for FileBody {
 impl Backing for FileBody {
     fn read_at(&self, offset: u64, most: usize) -> io::Result<Bytes> {
         let mut reader = lock(&self.reader);
-        // Not before the first read: an attempt that waits for a limit keeps no descriptor.
+        // Opened at the first read: an attempt that waits for a limit holds no file descriptor.
         if reader.is_none() {
             let opened = lock(&self.chunk.stored).reader().map_err(|e| {
                 self.chunk.is_hung.fetch_or(e.is_hung(), Ordering::Relaxed);
@@ -327,8 +329,8 @@ impl Backing for FileBody {
     }
 }
 
-/// The part on disk of a chunk that the disk did not take whole: it has no end mark, and is sent together with the rest in
-/// memory. After a crash the next start finds it and stores it as far as it goes.
+/// The part of a chunk that the disk accepted before it refused. It has no end mark, and is sent together with the rest in
+/// memory. After a crash the next start finds it and stores its whole units.
 #[derive(Debug)]
 pub struct PartialFile {
     open: Mutex<OpenChunk>,
@@ -338,7 +340,7 @@ pub struct PartialFile {
 }
 
 impl PartialFile {
-    /// From the spool.
+    /// Creates the part of a file without an end.
     pub fn new(open: OpenChunk) -> Arc<Self> {
         let reader = Mutex::new(open.reader());
         Arc::new(Self {
@@ -348,18 +350,18 @@ impl PartialFile {
         })
     }
 
-    /// Returns whether it is removed, or has become a whole chunk.
+    /// Removes the file, unless it has become a whole chunk. Returns whether that is done.
     fn remove(&self) -> bool {
         let mut open = lock(&self.open);
         open.is_closed() || open.abandon().is_ok()
     }
 
-    /// Bytes of the object in it.
+    /// Returns the bytes of the object in it.
     pub fn len(&self) -> u64 {
         lock(&self.open).len_on_file()
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -378,7 +380,7 @@ impl Backing for PartialFile {
 impl SpooledPart for PartialFile {
     fn rescue(&self, session: &Session, entry: &Entry) -> Result<(), SpoolError> {
         let mut open = lock(&self.open);
-        // Stored meanwhile: there is nothing to move or to end.
+        // Stored meanwhile: there is nothing to move or to finish.
         if open.is_closed() {
             return Ok(());
         }

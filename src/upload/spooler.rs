@@ -1,8 +1,9 @@
 //! The task of one sink that writes chunks to disk.
 //!
-//! The streaming thread only leaves word ([`Op`]); the work is done here, on tokio's threads for blocking work and by few of the sinks
-//! that share a spool folder at once. What the disk does not take stays in memory, charged there, and is tried again when something has
-//! changed: a chunk was stored or dropped, or a second has passed. A chunk that ends meanwhile is sent from both.
+//! The streaming thread only queues operations ([`Op`]). This task carries them out on tokio's threads for blocking work, for a
+//! limited number of the sinks that share a spool folder at once. What the disk does not accept stays in memory, charged there,
+//! and is tried again when something has changed: a chunk was stored or dropped, or a second has passed. A chunk that ends
+//! meanwhile is sent partly from disk and partly from memory.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -30,11 +31,12 @@ use crate::spool::SpoolError;
 use crate::spool::lane::Lane;
 use gcstreamer_schema::units;
 
-/// How many sinks write to one folder at once: more make a disk slower, not faster.
+/// Most sinks that write to one folder at once: more make a disk slower, not faster.
 const JOBS: usize = 2;
-/// At an end it is time that counts: a file system makes one commit of several syncs.
+/// The same while a sink ends. Its deadline matters more than throughput, and a file system combines several syncs into one
+/// commit.
 const LAST_JOBS: usize = 8;
-/// Who may write, by folder: a disk that hangs must not stop those on another.
+/// The permits by folder: a disk that hangs must not stop the sinks on another disk.
 static DESKS: Registry<PathBuf, Jobs> = Registry::new();
 
 /// The permits of one folder.
@@ -46,7 +48,7 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Those of a folder; all sinks that use it share them.
+    /// Returns the permits of a folder, shared by all sinks that use it.
     pub fn of(folder: &Path, lane: Lane) -> Arc<Self> {
         let new = || {
             Arc::new(Self {
@@ -59,26 +61,26 @@ impl Jobs {
         DESKS.get_or(folder.to_owned(), new)
     }
 
-    /// The turn to take over what earlier sessions left, if it is free.
+    /// Takes the turn to adopt what earlier sessions left; `None` if another sink has it.
     pub(super) fn try_adopting(&self) -> Option<OwnedMutexGuard<()>> {
         Arc::clone(&self.adopting).try_lock_owned().ok()
     }
 
-    /// The same, when it is free.
+    /// Waits for the turn to adopt.
     pub(super) async fn adopting(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.adopting).lock_owned().await
     }
 }
 
-/// How often a disk that takes nothing is tried again.
+/// Interval between retries while the disk accepts nothing.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// How often an idle disk with chunks on it is looked at: somebody may have removed them.
+/// Interval between checks of an idle disk with chunks on it: somebody may have removed them.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long the end of a session waits for its folders to be released.
+/// Longest wait at the end of a session for its folders to be released.
 const RELEASE: Duration = Duration::from_millis(500);
 
-/// Runs until the uploads have stopped and nothing is left to be written. `interval`: property `spool-sync-interval`;
-/// `ahead` has the recorder leave word of what it has not decided about.
+/// Runs until the uploads have stopped and nothing is left to write. `interval` is the property `spool-sync-interval`. `ahead`
+/// asks the recorder to queue the bytes that it has not assigned to a chunk yet.
 pub async fn run(
     uploads: Arc<UploadQueue>,
     writer: SpoolWriter,
@@ -87,10 +89,10 @@ pub async fn run(
     ahead: Box<dyn Fn() + Send + Sync>,
 ) {
     let carry_out = |writer, work, sync| carry_out(&uploads, &jobs, writer, work, sync);
-    // Written four times an interval and synced three ticks apart: what came in just after a sync is synced within one.
-    // Not 0, of which an interval would panic.
+    // Four writes an interval, a sync at every third: what arrives just after a sync is synced within one interval. The lower
+    // bound avoids a zero period, for which `tokio::time::interval` panics.
     let mut ticks = tokio::time::interval((interval / 4).max(Duration::from_millis(5)));
-    // After a slow write the missed ticks would come all at once.
+    // Without `Delay` the ticks that were missed during a slow write would all fire at once.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -128,7 +130,7 @@ pub async fn run(
             };
             (writer, is_idle, is_blocked) = carry_out(writer, work, sync).await;
             tried_at = Instant::now();
-            // The sync that was due went with this work.
+            // The sync that was due was part of this work.
             sync = false;
         }
     }
@@ -141,14 +143,14 @@ async fn carry_out(
     work: Work,
     sync: bool,
 ) -> (Option<SpoolWriter>, bool, bool) {
-    // Lost with a panic on its thread.
+    // `None`: the writer was lost when its thread panicked.
     let Some(mut writer) = writer else {
         uploads.disk_gone();
         return (None, true, false);
     };
     let is_last = uploads.is_near_the_end();
     let permits = if is_last { &jobs.last } else { &jobs.usual };
-    // Here, since a wait for it on a blocking thread would keep that thread.
+    // Acquired here: waiting for the permit on a blocking thread would occupy that thread.
     let permit = permits.acquire().await;
     let draining = is_last.then(|| jobs.lane.draining());
     let touch = work.touch;
@@ -174,15 +176,15 @@ async fn carry_out(
 }
 
 impl UploadQueue {
-    /// What the spool may believe of the time: the clocks, unless the server has shown that they are wrong.
+    /// Returns the time source of the spool: the machine's clocks, unless the server has shown that they are wrong.
     pub fn times(self: &Arc<Self>) -> Arc<Times> {
-        // Weak: the queue holds the chunks, and these hold the times.
+        // Weak, against a cycle of references: the queue owns the chunks, and the chunks own the times.
         let uploads = Arc::downgrade(self);
         let is_off = move || uploads.upgrade().is_some_and(|u| u.clock_off().is_some());
         Arc::new(Times::new(self.clock(), Box::new(is_off)))
     }
 
-    /// Leaves word for the spooler.
+    /// Queues operations for the spooler and wakes it.
     pub fn spool(&self, ops: impl IntoIterator<Item = Op>) {
         if let Some(disk) = &mut self.lock().disk {
             disk.ops.extend(ops);
@@ -190,7 +192,7 @@ impl UploadQueue {
         self.disk_wake.notify_one();
     }
 
-    /// Whether the chunk that is being recorded goes to disk as it comes.
+    /// Sets whether the open chunk is written to disk while it is recorded (`overflow` only).
     pub fn open_on_disk(&self, is_on_disk: bool) {
         if let Some(disk) = &mut self.lock().disk
             && let Mode::Overflow { open_on_disk } = &mut disk.mode
@@ -209,14 +211,14 @@ impl UploadQueue {
         }
     }
 
-    /// Whether an idle disk is worth a look: chunks lie on it, or it was in trouble.
+    /// Whether an idle disk has to be checked: chunks lie on it, or it was in trouble.
     fn wants_look(&self) -> bool {
         let state = self.lock();
         let was_in_trouble = state.disk.as_ref().is_some_and(|d| d.health.trouble_at().is_some());
         !state.stopped && (state.chunks.len() > state.in_memory.len() || was_in_trouble)
     }
 
-    /// The disk did not answer.
+    /// Notes that the disk did not answer, and puts its chunks off.
     pub(super) fn disk_hangs(&self, why: &SpoolError) {
         let mut state = self.lock();
         let now = self.now();
@@ -230,7 +232,7 @@ impl UploadQueue {
         self.lock().is_disk_hung()
     }
 
-    /// A look at the disk alone, and at what is open there.
+    /// Returns work without new operations: it checks the disk and continues the writes of open chunks.
     fn no_work(&self) -> Work {
         let mut state = self.lock();
         let touch = state.touch(self.now());
@@ -244,7 +246,7 @@ impl UploadQueue {
         self.lock().disk.as_ref().is_some_and(|d| d.phase.is_ending())
     }
 
-    /// What is to be done now, and whether the session has ended.
+    /// Takes what is to be done now. The second value is whether the session has ended.
     pub(super) fn take_disk_work(&self) -> (Option<Work>, bool) {
         let mut state = self.lock();
         let stopped = state.stopped;
@@ -276,7 +278,7 @@ impl UploadQueue {
         (Some(work), stopped)
     }
 
-    /// Nobody writes any more: what was left to be written is lost, and its memory given back.
+    /// The writer is lost. Reports what it had not written as lost and refunds its memory.
     fn disk_gone(&self) {
         let mut state = self.lock();
         let Some(disk) = &mut state.disk else { return };
@@ -284,7 +286,7 @@ impl UploadQueue {
         disk.health.block();
         disk.is_full = false;
         state.memory = state.memory.saturating_sub(in_hand.taken);
-        // What the disk has of them is found by the next start.
+        // The next start stores what the disk has of them.
         for summary in in_hand.ends.into_values() {
             state.lose(summary, DEFECT);
         }
@@ -300,7 +302,7 @@ impl UploadQueue {
             Some(trouble) if trouble.is_hung() => {
                 state.disk_hangs(&trouble.to_string(), now);
             }
-            // An error is an answer as well.
+            // An error counts as an answer too: the disk no longer hangs.
             _ if touch == Touch::Probe => state.disk_answers(),
             _ => {}
         }
@@ -316,9 +318,9 @@ impl UploadQueue {
         self.changed.notify_all();
     }
 
-    /// Lets go of everything: what is on disk waits there for the next start. What a disk that does not answer has not taken of chunks
-    /// that have ended is reported as lost, for `reason`, and returned. Of what is in the hands of a call that does not return it may
-    /// have taken more than it has said; the next start stores that.
+    /// Drops everything at the end of the session; chunks on disk wait there for the next start. Reports the bytes of ended
+    /// chunks that a hanging disk has not accepted as lost, for `reason`, and returns their number. A write that has not returned
+    /// may have stored more than it has reported; the next start stores that too.
     pub fn forget(&self, reason: &'static str) -> Pending {
         let mut state = self.lock();
         let chunks = (std::mem::take(&mut state.chunks), std::mem::take(&mut state.shelf));
@@ -338,8 +340,8 @@ impl UploadQueue {
     }
 }
 
-/// Frees what holds folders of the spool, and waits only a moment for it: each of them asks the disk before it is released, a slow one
-/// takes its time for many, and whoever ends a session has a deadline.
+/// Drops `held` on a thread of its own and waits at most [`RELEASE`] for it. Releasing a folder of the spool asks the disk first,
+/// which takes long for many folders on a slow disk, and the caller has a deadline.
 fn release(held: impl Send + 'static) {
     let (done, is_done) = channel::<()>();
     let thread = std::thread::Builder::new().name("gcs-release".to_owned());
@@ -347,15 +349,15 @@ fn release(held: impl Send + 'static) {
         drop(held);
         drop(done);
     });
-    // Without a thread they are freed by now.
+    // If the thread could not be started, `spawn` has dropped the closure and with it `held`.
     if begun.is_ok() {
         let _ = is_done.recv_timeout(RELEASE);
     }
 }
 
 impl QueueState {
-    /// Reports what is not on disk of chunks that have ended: those of `ops`, and those whose end a writer has in hand, with `taken`
-    /// bytes that are not written yet.
+    /// Reports the bytes of ended chunks that are not on disk: chunks that end in `ops`, and `ends`, whose end the writer has
+    /// taken together with `taken` bytes that it has not written yet.
     fn unwritten(
         &mut self,
         ops: &VecDeque<Op>,
@@ -379,16 +381,16 @@ impl QueueState {
         let mut lost = Pending::default();
         for (sequence, summary) in ends {
             let mut bytes = waiting.get(&sequence).copied().unwrap_or(0);
-            // Where the beginning still waits, nothing of the chunk is in the writer's hands.
+            // While its beginning is still queued, the writer has nothing of the chunk.
             if !begins.contains(&sequence) {
-                // Which chunks the bytes in hand are of is not known: the oldest count first.
+                // `taken` is not known by chunk: assign it to the oldest chunks first.
                 let in_hand = taken.min(summary.size.saturating_sub(bytes));
                 taken -= in_hand;
                 bytes += in_hand;
             }
             let bytes = bytes.min(summary.size);
             if bytes == 0 {
-                // All but its end is on disk, as after a kill.
+                // Only its End is missing on disk, as after a kill: the next start stores it.
                 continue;
             }
             (lost.chunks, lost.bytes) = (lost.chunks + 1, lost.bytes + bytes);
@@ -403,7 +405,7 @@ impl QueueState {
     }
 }
 
-/// What the user reads of folders that somebody has removed.
+/// Returns the warning about folders that somebody has removed.
 fn removed_text(folders: &[PathBuf], chunks: u64, bytes: u64) -> String {
     let first = folders.first().map(|f| f.display().to_string()).unwrap_or_default();
     let more = match folders.len() {
@@ -425,7 +427,7 @@ impl Progress for UploadQueue {
         let now = self.now();
         state.memory = state.memory.saturating_sub(written.released);
         if let Some(disk) = &mut state.disk {
-            // Those that ended keep the rest of their charge.
+            // Chunks that ended in memory stay charged for what was not written.
             let ended: u64 = written.ended.iter().map(Chunk::charged).sum();
             for chunk in &written.ended {
                 disk.in_hand.ends.remove(&chunk.summary.sequence);
@@ -442,7 +444,7 @@ impl Progress for UploadQueue {
                 state.note(&chunk.summary.session, chunk.summary.sequence, Step::Spooled);
             }
             state.insert(ticket, chunk, now);
-            // The others in memory were given up before.
+            // The chunks that were in memory when the deadline passed were given up then; this one arrives later.
             if let (false, Some(reason)) = (is_on_disk, abandoned) {
                 gone.push(state.give_up(ticket, reason));
             }
@@ -456,7 +458,7 @@ impl Progress for UploadQueue {
 
     fn on_disk(&self) -> Vec<(Ticket, Arc<dyn SpooledChunk>)> {
         let mut state = self.lock();
-        // Shelved chunks lie in the same folders, and are lost with them.
+        // Shelved chunks lie in the same folders and are lost with them.
         state.unshelve_all();
         let waiting = state.chunks.iter().filter(|(t, _)| !state.scheduler.is_in_flight(**t));
         let on_disk = waiting.filter_map(|(&ticket, chunk)| match &chunk.place {
@@ -469,7 +471,7 @@ impl Progress for UploadQueue {
     fn removed(&self, folders: &[PathBuf], lost: &[Ticket]) {
         let mut state = self.lock();
         let before = state.stats;
-        // One whose attempt has begun since is read from its open file, or found to be lost by that attempt.
+        // Skip chunks whose attempt has begun since: the attempt reads the open file, or finds that the chunk is lost.
         let lost: Vec<Ticket> = lost.iter().copied().filter(|&t| !state.scheduler.is_in_flight(t)).collect();
         let gone: Vec<_> = lost.iter().map(|&ticket| state.drop_chunk(ticket, DAMAGED)).collect();
         let (chunks, bytes) = (
@@ -498,7 +500,7 @@ impl Progress for UploadQueue {
         let mut state = self.lock();
         let is_moved = spooled.is_some();
         let unwanted = state.moved(ticket, spooled);
-        // All others were reported as lost before; this one may have been saved at the last moment.
+        // All others were reported as lost at the deadline; this one was being moved and may have been saved at the last moment.
         let abandoned = state.disk.as_ref().and_then(|d| d.phase.abandoned()).filter(|_| !is_moved);
         let gone = abandoned.map(|reason| state.give_up(ticket, reason));
         drop(state);

@@ -1,5 +1,5 @@
-//! What one sink's uploads are at this moment. Plain data under the one mutex of [`super::queue::UploadQueue`]: nothing here
-//! waits, and nothing does I/O.
+//! The state of one sink's uploads. Plain data under the one mutex of [`super::queue::UploadQueue`]: nothing here waits, and
+//! nothing does I/O.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use super::shelf::Shelf;
 use super::ticket::Ticket;
 use crate::flow::pending::Pending;
 
-/// Time over which `upload-rate` is taken, ns.
+/// Window over which `upload-rate` is measured, ns.
 pub(super) const RATE_WINDOW: u64 = 10_000_000_000;
-/// A difference between our clock and the server's that is worth a word, s.
+/// Largest difference between our clock and the server's that is not reported, s.
 const MAX_CLOCK_OFF: i64 = 60;
 
 pub(super) struct QueueState {
@@ -34,10 +34,10 @@ pub(super) struct QueueState {
     pub(super) in_memory: BTreeSet<Ticket>,
     /// Chunks of `in_memory` that can be moved to disk and are not being moved.
     pub(super) movable: BTreeSet<Ticket>,
-    /// As they were in memory: chunks on disk that an attempt still sends from there, and which are charged until it ends.
+    /// Chunks that are on disk by now while an attempt still sends them from memory. They stay charged until that attempt ends.
     pub(super) sent_on: BTreeMap<Ticket, Arc<Chunk>>,
     pub(super) pending_bytes: u64,
-    /// Bytes of `pending_bytes` that are in parked chunks.
+    /// The part of `pending_bytes` that belongs to parked chunks.
     pub(super) parked_bytes: u64,
     /// Chunks of earlier sessions adopted so far: numbers the next one's ticket.
     pub(super) adopted: u64,
@@ -45,14 +45,15 @@ pub(super) struct QueueState {
     pub(super) stats: Stats,
     pub(super) memory: u64,
     pub(super) max_memory: u64,
-    /// Room that is left for the chunk that the next buffer may begin, bytes.
+    /// Bytes reserved for the bookkeeping of a chunk that the next buffer may begin.
     pub(super) headroom: u64,
-    /// The headers of the chunks in memory, and of how many chunks each is: it is held and charged once.
+    /// Headers of the chunks in memory, with the number of chunks that share each one. A shared header is stored and charged
+    /// once.
     pub(super) heads: HashMap<Bytes, u64>,
     pub(super) retry_timeout: Option<u64>,
-    /// Attempts to break off: their chunks were dropped.
+    /// Attempts to abort: their chunks were dropped or are to be sent from disk, or another chunk takes their place.
     pub(super) aborts: Vec<Ticket>,
-    /// Counts changes of the settings.
+    /// Number of changes of the settings.
     pub(super) version: u64,
     /// Waits end at once.
     pub(super) interrupted: bool,
@@ -64,30 +65,31 @@ pub(super) struct QueueState {
     pub(super) life: Unobserved,
     /// The wall clock.
     pub(super) wall: fn() -> u64,
-    /// What was stored within [`RATE_WINDOW`], in order: when, and its bytes.
+    /// Uploads within [`RATE_WINDOW`], oldest first: when each was stored, and its bytes.
     pub(super) recent: VecDeque<(u64, u64)>,
-    /// Bytes that come in.
+    /// Rate at which bytes are received.
     pub(super) input: Rate,
     pub(super) disk: Option<Disk>,
-    /// It was reported that chunks of earlier sessions cannot be stored.
+    /// The warning that chunks of earlier sessions cannot be stored was given.
     pub(super) recovered_told: bool,
-    /// Of earlier sessions.
+    /// Sessions that earlier processes left.
     pub(super) leftovers: Leftovers,
-    /// One of them is held no more.
+    /// The last chunk of such a session has left the queue: the adopter must be woken.
     pub(super) gave_place: bool,
-    /// It was reported that `retry-timeout` gives chunks up.
+    /// The warning that `retry-timeout` drops chunks was given.
     pub(super) expiry_told: bool,
-    /// Bytes that somebody waits for room for.
+    /// Bytes that the streaming thread waits to charge; 0 if it does not wait.
     pub(super) need: u64,
 }
 
-/// Whether this sink has no credentials for where it goes: it counts for nothing but itself.
+/// Whether a chunk is parked: this sink sends no credentials to its endpoint. A parked chunk counts neither as pending nor for
+/// the status nor for the drain.
 pub(super) fn is_parked(chunk: &Chunk) -> bool {
     matches!(chunk.link_key, Some(Elsewhere::Parked(_)))
 }
 
 impl QueueState {
-    /// Without what is parked.
+    /// Returns what waits to be stored, without parked chunks.
     pub(super) fn pending(&self, now: u64) -> Pending {
         let rest = self.leftovers.rest(now);
         let chunks = ((self.chunks.len() + self.shelf.len()) as u64).saturating_sub(self.scheduler.parked() as u64);
@@ -110,7 +112,7 @@ impl QueueState {
         });
     }
 
-    /// Notes that the attempt at a chunk was broken off.
+    /// Notes that the attempt at a chunk was aborted.
     pub(super) fn note_recall(&mut self, ticket: Ticket, why: Recall) {
         if let Some(chunk) = self.chunks.get(&ticket) {
             let (session, sequence) = (Arc::clone(&chunk.summary.session), chunk.summary.sequence);
@@ -162,14 +164,14 @@ impl QueueState {
         }
     }
 
-    /// A buffer has come, and the memory is charged with it.
+    /// Counts a received buffer and charges the memory for it.
     pub(super) fn received(&mut self, bytes: u64, now: u64) {
         self.memory += bytes;
         self.stats.bytes_received += bytes;
         self.input.add(bytes, now);
     }
 
-    /// Takes back what a chunk in memory is charged with.
+    /// Refunds what a chunk in memory is charged with.
     pub(super) fn refund(&mut self, chunk: &Chunk) {
         self.memory = self.memory.saturating_sub(chunk.charged());
         if let Place::Memory(held) = &chunk.place {
@@ -177,7 +179,7 @@ impl QueueState {
         }
     }
 
-    /// A chunk in memory begins with this header. Returns the one copy of it.
+    /// Counts one more chunk in memory with this header, and charges the header if it is new. Returns the shared copy.
     pub(super) fn hold_head(&mut self, head: Bytes) -> Bytes {
         if head.is_empty() {
             return head;
@@ -191,7 +193,7 @@ impl QueueState {
         head
     }
 
-    /// One chunk less begins with this header.
+    /// Counts one chunk less with this header, and refunds the header with its last chunk.
     pub(super) fn drop_head(&mut self, head: &Bytes) {
         let Some(chunks) = self.heads.get_mut(head) else { return };
         *chunks -= 1;
@@ -211,7 +213,7 @@ impl QueueState {
     pub(super) fn poll(&mut self, now: u64) -> Option<u64> {
         let mut words = Vec::new();
         let rest = self.leftovers.rest(now);
-        // One for all that wait for their turn: the status asks only whether any chunk waits.
+        // Counted as one: the status depends only on whether any chunk waits.
         let waiting = self.scheduler.pending() + usize::from(rest.chunks > 0);
         let oldest = self.scheduler.oldest_age(now).max((rest.chunks > 0).then_some(rest.oldest));
         let again = self.health.poll(waiting, oldest, now, &mut words);
@@ -221,10 +223,11 @@ impl QueueState {
         again
     }
 
-    /// Reports a chunk as lost and leaves its file, if it has one, where it is. Whoever called frees it, without the lock.
+    /// Reports a chunk as lost and leaves its file, if it has one, in place. The caller frees the returned chunk after it has
+    /// released the lock.
     #[must_use = "its memory is freed here, under the lock"]
     pub(super) fn lose_chunk(&mut self, ticket: Ticket, reason: &'static str) -> Option<Arc<Chunk>> {
-        // What is reported as lost must not arrive afterwards.
+        // Abort its attempt: a chunk that is reported as lost must not arrive afterwards.
         if self.scheduler.remove(ticket) {
             self.aborts.push(ticket);
         }
@@ -233,7 +236,7 @@ impl QueueState {
         Some(chunk)
     }
 
-    /// Lets go of a chunk, and has its file removed. Whoever called frees it, without the lock.
+    /// Drops a chunk and has its file removed. The caller frees the returned chunk after it has released the lock.
     #[must_use = "its memory is freed here, under the lock"]
     pub(super) fn drop_chunk(&mut self, ticket: Ticket, reason: &'static str) -> Option<Arc<Chunk>> {
         let chunk = self.lose_chunk(ticket, reason)?;
@@ -243,15 +246,15 @@ impl QueueState {
         };
         if let (Some(disk), Some(spooled)) = (&mut self.disk, on_disk) {
             disk.discards.push(spooled);
-            // There is room now: it is tried again.
+            // The removal makes room, so the disk is tried again.
             disk.health.unblock();
         }
         Some(chunk)
     }
 
-    /// The time is up for a chunk that is not on disk. What the disk has of it stays there for the next start, as after a kill: all
-    /// of it but its end, or its beginning, and then only the rest is lost. Returns what is freed without the lock, and the
-    /// bytes that stay.
+    /// Gives up a chunk that is not wholly on disk at the deadline. What the disk has of it stays there for the next start, as
+    /// after a kill: either everything but its End, and then nothing is lost, or its beginning, and then only the rest is lost.
+    /// Returns the chunk, which the caller frees after it has released the lock, and the number of bytes that stay on disk.
     #[must_use = "its memory is freed here, under the lock"]
     pub(super) fn give_up(&mut self, ticket: Ticket, reason: &'static str) -> (Option<Arc<Chunk>>, u64) {
         let Some(chunk) = self.chunks.get(&ticket) else {
@@ -262,7 +265,7 @@ impl QueueState {
         if stays == 0 {
             return (self.drop_chunk(ticket, reason), 0);
         }
-        // Only its End is missing: the next start closes it, and nothing is lost.
+        // Only its End is missing. The next start closes the chunk, so nothing is lost.
         if stays == summary.size {
             return (None, stays);
         }
@@ -282,12 +285,12 @@ impl QueueState {
         self.reports.push_back(Report::Dropped { summary, reason });
     }
 
-    /// Reports the end of a chunk as lost, of which the first `stays` bytes are on disk: more than none and not all.
+    /// Reports the end of a chunk as lost. The first `stays` bytes are on disk: at least one byte, and not all.
     pub(super) fn cut(&mut self, summary: Summary, stays: u64, reason: &'static str) {
         let rest = summary.size.saturating_sub(stays);
         self.note(&summary.session, summary.sequence, Step::Dropped(reason));
         self.stats.bytes_dropped += rest;
-        // By bytes: which time the cut falls on is not known without reading the container.
+        // An estimate in proportion to the bytes: the exact time of the cut would require reading the container.
         let share = u128::from(summary.duration) * u128::from(stays) / u128::from(summary.size.max(1));
         let recorded = u64::try_from(share).unwrap_or(summary.duration);
         self.reports.push_back(Report::Cut {
@@ -305,7 +308,7 @@ impl QueueState {
         if let Some(chunk) = self.chunks.get_mut(&ticket)
             && chunk.renamed.as_ref() != Some(&name)
         {
-            // A new one: an attempt may hold the old one.
+            // Replaced, not changed in place: an attempt may hold the old `Arc`.
             *chunk = Arc::new(Chunk {
                 renamed: Some(name),
                 summary: chunk.summary.clone(),
@@ -329,18 +332,18 @@ impl QueueState {
         }
     }
 
-    /// Whether everything has found its place: stored, or dropped. What is parked has one.
+    /// Whether nothing is pending: all chunks were stored or dropped, or are parked, and the disk is idle.
     pub(super) fn is_drained(&self) -> bool {
         self.scheduler.pending() == 0 && self.disk.as_ref().is_none_or(|d| !d.is_busy())
     }
 
-    /// Whether the disk is full while chunks lie on it that are parked.
+    /// Whether the disk is full and parked chunks take up room on it.
     pub(super) fn is_parked_in_the_way(&self) -> bool {
         self.scheduler.parked() > 0 && self.disk.as_ref().is_some_and(Disk::drops_make_room)
     }
 
-    /// The chunk that gives way when the memory is full. One that lies on disk is charged with no memory: it goes only where its
-    /// going lets the disk take what is in memory, and not where the disk fails or does not answer.
+    /// Returns the chunk to drop when the memory is full. A chunk on disk is charged with no memory: dropping it helps only if
+    /// the disk can then accept what is in memory, and not if the disk fails or does not answer.
     pub(super) fn to_drop(&self) -> Option<Ticket> {
         if self.disk.as_ref().is_none_or(Disk::drops_make_room) {
             return self.scheduler.to_drop();
@@ -349,7 +352,7 @@ impl QueueState {
         self.scheduler.to_drop_of(self.in_memory.iter().copied().filter(is_charged))
     }
 
-    /// Bytes of chunks that lie on disk whole.
+    /// Returns the bytes of the chunks that are wholly on disk.
     pub(super) fn bytes_on_disk(&self) -> u64 {
         let in_memory = self.in_memory.iter().filter_map(|ticket| self.chunks.get(ticket));
         let in_memory: u64 = in_memory.map(|chunk| chunk.summary.size).sum();

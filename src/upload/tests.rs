@@ -16,16 +16,16 @@ use super::report::Report;
 use super::ticket::Ticket;
 use gcstreamer_storage::{Body, Class, ObjectRequest, WriteError};
 
-/// What may happen to it.
+/// An event in the life of the queue.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// A buffer comes.
+    /// A buffer arrives.
     Charge(u64, Overflow),
-    /// Bytes of the open chunk turn out to be nobody's.
+    /// Bytes of the open chunk turn out to belong to no chunk.
     Release(u64),
     /// The open chunk is closed.
     Queue,
-    /// The driver looks what is due.
+    /// The driver asks what is due.
     Send,
     /// One of the attempts ends.
     Finish(usize, Option<Class>),
@@ -57,15 +57,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-/// What there should be.
+/// The expected state.
 #[derive(Debug, Default)]
 struct Model {
     max_memory: u64,
     /// Bytes of the open chunk.
     open: u64,
-    /// Closed chunks that are somewhere, and their bytes.
+    /// Closed chunks that are pending, and their bytes.
     chunks: BTreeMap<u64, u64>,
-    /// In the order in which they began.
+    /// Attempts in the order in which they began.
     in_flight: Vec<u64>,
     next: u64,
     received: u64,
@@ -80,7 +80,7 @@ impl Model {
         self.open + self.chunks.values().sum::<u64>()
     }
 
-    /// What a charge should come to; `None` where it would wait.
+    /// Returns the expected result of a charge; `None` if it would wait.
     fn charge(&mut self, bytes: u64, overflow: Overflow) -> Option<Charged> {
         loop {
             if self.memory() == 0 || self.memory() + bytes <= self.max_memory {
@@ -120,7 +120,7 @@ impl Model {
 struct Pair {
     uploads: UploadQueue,
     model: Model,
-    /// Attempts that were not broken off: ticket and sequence number.
+    /// Attempts that were not aborted: ticket and sequence number.
     attempts: Vec<(Ticket, u64)>,
     told_uploaded: Vec<u64>,
     told_dropped: Vec<u64>,
@@ -184,7 +184,7 @@ impl Pair {
         };
         assert_eq!(self.uploads.charge(bytes, overflow), expected);
         let memory = self.model.memory();
-        // One buffer that is larger than all memory, and alone there, is the only exception.
+        // The only exception is a single buffer that is larger than the whole memory.
         let alone = memory == bytes;
         assert!(
             !expected.is_taken() || memory <= self.model.max_memory || alone,
@@ -270,14 +270,14 @@ impl Pair {
         }
     }
 
-    /// Every chunk has ended in one way, and that was reported once.
+    /// Checks that every chunk has ended in exactly one way, and that this was reported once.
     fn end(mut self) {
         let (lost, left) = self.uploads.abandon("drain-timeout", true);
         assert_eq!((lost.chunks, left.chunks), (self.model.chunks.len() as u64, 0));
         let rest = std::mem::take(&mut self.model.chunks);
         self.model.dropped.extend(rest.into_keys());
         self.model.in_flight.clear();
-        // An attempt that ends now has nothing to say any more.
+        // An attempt that ends now has no effect any more.
         for (ticket, _) in std::mem::take(&mut self.attempts) {
             let stored = Attempted::Stored {
                 stored: None,

@@ -1,7 +1,7 @@
 //! The name of a chunk in one sink's upload queue.
 //!
-//! PURE. A sequence number is no such name: chunks of earlier sessions have the same ones. Tickets are ordered by the time of capture
-//! as far as the queue knows it: a chunk of an earlier session is older than all of this one.
+//! PURE. A sequence number cannot serve as this name, because chunks of earlier sessions have the same ones. Tickets are ordered
+//! by the time of capture as far as the queue knows it: a chunk of an earlier session is older than all of this one.
 
 /// Names a chunk from the moment it is queued until it is stored or dropped. An older chunk has a smaller ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,4 +1,4 @@
-//! What becomes of the chunks of one sink while its disk hangs, fails, is slow or damaged, and when it works again.
+//! The fate of the chunks of one sink while its disk hangs, fails, is slow or damaged, and when it works again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,11 +32,11 @@ use crate::spool::{Found, Limit, Session, Spool, SpoolError, adopt};
 #[derive(Debug)]
 struct Waits {
     on: Call,
-    /// The next one says that it has begun.
+    /// The next call signals that it has begun.
     begun: Mutex<Option<Sender<()>>>,
-    /// Waits as long, or until the other side is dropped; `None`: no more.
+    /// The call then waits this long, or until the other side is dropped; `None`: later calls do not wait.
     until: Mutex<Option<(Receiver<()>, Duration)>>,
-    /// All of them, not only the first.
+    /// All calls wait, not only the first.
     all: bool,
 }
 
@@ -70,7 +70,7 @@ impl Waits {
 type Slow = HookedDisk<Waits>;
 
 impl Slow {
-    /// The first such call does not return before the sender is dropped. It says when it has begun.
+    /// The first such call returns only when the sender is dropped. It signals when it has begun.
     fn stuck(on: Call) -> (Self, Sender<()>, Receiver<()>) {
         Self::waiting(on, Duration::from_secs(60), false)
     }
@@ -94,7 +94,7 @@ struct Sink {
     spool: Arc<Spool>,
     uploads: Arc<UploadQueue>,
     writer: SpoolWriter,
-    /// The call goes on when this is dropped.
+    /// The call continues when this is dropped.
     release: Option<Sender<()>>,
 }
 
@@ -121,7 +121,7 @@ impl Sink {
         }
     }
 
-    /// Works off what is to be done now. Whether the disk did not answer; any other trouble is a panic.
+    /// Carries out the work that is due now. Returns whether the disk did not answer; panics on any other trouble.
     fn work(&mut self) -> bool {
         let work = self.uploads.take_disk_work().0.expect("there is something to do");
         let touch = work.touch;
@@ -132,7 +132,7 @@ impl Sink {
         is_hung
     }
 
-    /// The disk answers, and it is time to try it.
+    /// Makes the disk answer, and a retry due.
     fn answers(&mut self) {
         self.release = None;
         while self.lane.is_stuck() {
@@ -141,13 +141,13 @@ impl Sink {
         self.uploads.lock().disk.as_mut().unwrap().hang = Some(Hang { retry_at: 0 });
     }
 
-    /// WARNINGs of the disk.
+    /// Returns the WARNINGs about the disk.
     fn warnings(&self) -> usize {
         let reports = std::iter::from_fn(|| self.uploads.take_report());
         reports.filter(|report| matches!(report, Report::Disk { .. })).count()
     }
 
-    /// All chunks are on disk, which is empty when they are confirmed.
+    /// Checks that all chunks are on disk, and that the disk is empty once they are confirmed.
     fn all_on_disk(&self, files: usize) {
         assert_eq!(chunk_files(&self.disk).len(), files);
         let chunks: Vec<_> = self.uploads.lock().chunks.values().cloned().collect();
@@ -217,7 +217,7 @@ fn a_chunk_that_was_sent_from_memory_while_the_disk_hung_leaves_no_file_that_the
     assert!(chunk_files(&sink.disk).is_empty(), "{:?}", chunk_files(&sink.disk));
 }
 
-/// A hundred chunks on disk and three in memory, which is full with them.
+/// A hundred chunks on disk, and three in memory that fill it.
 fn backlog() -> Arc<UploadQueue> {
     let uploads = with_disk(35);
     uploads.adopt(Vec::new(), true);
@@ -252,7 +252,7 @@ fn what_lies_on_a_disk_that_hangs_or_fails_is_not_dropped_for_room_in_memory() {
         }
         let gone: Vec<_> = (100..103).map(|sequence| (sequence, "overflow")).collect();
         assert_eq!(dropped(&uploads), gone, "hung: {is_hung}");
-        // All memory is the open chunk's: it is cut, and gives way itself.
+        // The open chunk occupies all memory: it is cut and dropped.
         assert_eq!(uploads.charge(10, Overflow::DropOldest), Charged::No(NoRoom::Nothing));
         assert_eq!(uploads.snapshot().pending.chunks, 100);
         assert!(uploads.lock().disk.as_ref().unwrap().discards.is_empty());
@@ -280,7 +280,7 @@ fn the_oldest_on_disk_gives_way_only_where_that_makes_room() {
         let text = trouble.to_string();
         uploads.disk_done(Touch::Free, Some(trouble));
         assert_eq!(uploads.lock().to_drop(), Some(Ticket::own(first)), "{text}");
-        // Until the disk says otherwise; and then it works, or hangs.
+        // Until another answer of the disk: then it works, or hangs.
         uploads.disk_hangs(&SpoolError::reading(PathBuf::new(), io::ErrorKind::TimedOut.into()));
         assert_eq!(uploads.lock().to_drop(), Some(Ticket::own(100)), "{text}");
     }
@@ -375,7 +375,7 @@ fn an_end_with_many_earlier_sessions_on_a_slow_disk_keeps_its_deadline() {
     let chunks: Vec<_> = chunks.collect();
     assert_eq!(chunks.len(), 32);
     uploads.adopt(chunks, true);
-    // Each folder takes this long to be looked through from now on.
+    // From now on looking through a folder takes this long.
     slow.hook.until.lock().unwrap().as_mut().unwrap().1 = Duration::from_millis(150);
     let began = Instant::now();
     uploads.forget("shutdown-timeout");

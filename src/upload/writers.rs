@@ -1,4 +1,4 @@
-//! The writers of one sink: to its own endpoint, and to those that chunks of earlier sessions belong to.
+//! The writers of one sink: to its own endpoint, and to those of chunks of earlier sessions.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,10 @@ use gcstreamer_storage::{
     BoxFuture, ClientPool, Credentials, Endpoint, GcsWriter, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError,
 };
 
-/// Destinations whose writers are kept. Those of a spool that holds more are made again.
+/// Most writers to other destinations that are cached. All are dropped when there are more.
 const MAX_KEPT: usize = 64;
 
-/// The writers of one sink, by endpoint and credentials. Makes those to other endpoints when they are first needed.
+/// The writers of one sink, by endpoint and credentials. Those to other endpoints are created when first needed.
 pub struct GcsWriters {
     own: Arc<dyn ObjectWriter>,
     endpoint: Endpoint,
@@ -22,11 +22,11 @@ pub struct GcsWriters {
     others: Mutex<Others>,
 }
 
-/// By endpoint, and whether it gets credentials.
+/// Writers by endpoint and by whether it gets credentials.
 type Others = HashMap<(Endpoint, bool), Arc<dyn ObjectWriter>>;
 
 impl GcsWriters {
-    /// Makes the writer of a session whose own chunks go to `endpoint`.
+    /// Creates the writers of a session whose own chunks go to `endpoint`.
     pub fn new(endpoint: Endpoint, credentials: Credentials, request_timeout: Duration) -> Self {
         let own = gcs_writer(endpoint.clone(), credentials.clone(), request_timeout);
         Self {
@@ -48,11 +48,11 @@ impl GcsWriters {
         let writer: Arc<dyn ObjectWriter> = if with_credentials {
             Arc::new(gcs_writer(endpoint, self.credentials.clone(), timeout))
         } else {
-            // Without a session, whose address the server would choose.
+            // Never resumable: the server would choose the address to which the session's bytes are sent.
             let writer = gcs_writer(endpoint, Credentials::Anonymous, timeout).with_resumable_from(None);
             Arc::new(Unheeded(writer))
         };
-        // All of them: which are still needed is not known, and those are made again.
+        // Drop all: which ones are still needed is unknown, and those are created again.
         if others.len() >= MAX_KEPT {
             others.clear();
         }
@@ -61,7 +61,7 @@ impl GcsWriters {
     }
 }
 
-/// The pool sees to it that an endpoint which takes no credentials gets none.
+/// Creates a writer. The pool ensures that an endpoint which accepts no credentials gets none.
 fn gcs_writer(endpoint: Endpoint, credentials: Credentials, request_timeout: Duration) -> GcsWriter {
     GcsWriter::new(&ClientPool::global(), endpoint, credentials).with_request_timeout(request_timeout)
 }
@@ -81,8 +81,8 @@ impl Writers for GcsWriters {
     }
 }
 
-/// A server that a file in the spool has named: only whether it stored a chunk is believed. Its time
-/// would date this sink's chunks, and its wish to be left alone could hold up others.
+/// The writer to a server that a file in the spool has named. Only whether it stored a chunk is used of its answers: its time
+/// would date this sink's chunks, and its `Retry-After` could delay others.
 struct Unheeded(GcsWriter);
 
 fn unheeded_error(error: WriteError) -> WriteError {

@@ -1,7 +1,7 @@
-//! What scanners and chunkers promise of any input, as checks.
+//! Checks of what scanners and chunkers promise for any input.
 //!
-//! PURE. For the fuzz targets, which feed random bytes, and for the tests, which replay a corpus of their own. Nothing of it is
-//! in a normal build. A promise that is not kept is a panic.
+//! PURE. Used by the fuzz targets, which feed random bytes, and by the tests, which replay a corpus of their own. Not part of a
+//! normal build. Every check panics if a promise is broken.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::chunk::clock::Stamp;
 use crate::chunk::{Chunker, Event, Limits};
 use crate::container::{Container, Fault, Mark, MarkKind, scanner_for};
 
-/// Cuts `stream` into slices of these sizes, over and over; a size of 255 means all that is left.
+/// Cuts `stream` into slices of lengths derived from `sizes`, which are used cyclically; 255 means all that is left.
 pub fn slices<'a>(sizes: &'a [u8], mut stream: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let mut sizes = sizes.iter().cycle();
     std::iter::from_fn(move || {
@@ -20,7 +20,7 @@ pub fn slices<'a>(sizes: &'a [u8], mut stream: &'a [u8]) -> impl Iterator<Item =
         }
         let size = match sizes.next() {
             None | Some(255) => stream.len(),
-            // Mostly small, where the borders hurt; sometimes some hundred bytes.
+            // Mostly small, so that borders fall into headers and marks; sometimes some hundred bytes.
             Some(&n @ 0..=199) => usize::from(n % 40) + 1,
             Some(&n) => usize::from(n) * 4,
         };
@@ -30,7 +30,7 @@ pub fn slices<'a>(sizes: &'a [u8], mut stream: &'a [u8]) -> impl Iterator<Item =
     })
 }
 
-/// The marks of a stream, and how it ended. Checks what holds after every slice.
+/// Returns the marks of a stream, and the fault that ended it. Checks after every slice what must hold there.
 fn scan<'a>(container: Container, slices: impl Iterator<Item = &'a [u8]>) -> (Vec<Mark>, Option<Fault>) {
     let mut scanner = scanner_for(container);
     let (mut marks, mut given, mut settled, mut checked) = (Vec::new(), 0u64, 0u64, 0);
@@ -52,7 +52,7 @@ fn scan<'a>(container: Container, slices: impl Iterator<Item = &'a [u8]>) -> (Ve
     scanner.finish(&mut marks);
     check(&marks, &mut checked, settled);
     assert_eq!(scanner.settled(), given, "settled after the end");
-    // The end of a picture follows from its announced size, which a torn input does not reach.
+    // The end of a picture is computed from its announced size, which can lie beyond the end of a torn input.
     let torn = |mark: &Mark| mark.kind == MarkKind::PictureEnd;
     assert!(
         marks.iter().all(|mark| mark.at <= given || torn(mark)),
@@ -61,7 +61,7 @@ fn scan<'a>(container: Container, slices: impl Iterator<Item = &'a [u8]>) -> (Ve
     (marks, None)
 }
 
-/// New marks are in order, and not below what was settled before.
+/// Checks that new marks are in order, and not below what was settled before.
 fn check(marks: &[Mark], checked: &mut usize, settled: u64) {
     let mut last = checked.checked_sub(1).map_or(0, |i| marks[i].at);
     for mark in &marks[*checked..] {
@@ -72,7 +72,8 @@ fn check(marks: &[Mark], checked: &mut usize, settled: u64) {
     *checked = marks.len();
 }
 
-/// The promises of [`crate::container`]: slicing changes nothing, marks are in order, the first init is the input's head.
+/// Checks the promises of [`crate::container`]: the marks do not depend on the slices, marks are in order, and the first init
+/// is the start of the input.
 pub fn scanner_keeps_its_promises(container: Container, sizes: &[u8], stream: &[u8]) {
     let (whole, fault) = scan(container, std::iter::once(stream));
     let (sliced, sliced_fault) = scan(container, slices(sizes, stream));
@@ -83,6 +84,7 @@ pub fn scanner_keeps_its_promises(container: Container, sizes: &[u8], stream: &[
             "the marks depend on the slices:\n{}",
             difference(&whole, &sliced)
         );
+        // A Matroska head is neutralised (see `container::matroska`), so it differs from the input.
         if !matches!(container, Container::Matroska | Container::WebM) {
             head_is_the_first_init(&whole, stream);
         }
@@ -108,7 +110,7 @@ fn head_is_the_first_init(marks: &[Mark], stream: &[u8]) {
         _ => None,
     });
     let damaged = |at| marks.iter().any(|mark| mark.kind == MarkKind::Damage && mark.at <= at);
-    // A head that another replaces before anything came, or repeats, is dropped, and reported as a gap.
+    // A header that another replaces or repeats before any unit came is dropped, and reported as a gap.
     if let Some((at, _, init)) = first.filter(|(at, new_codec_config, _)| !new_codec_config && !damaged(*at)) {
         let head = usize::try_from(at).ok().and_then(|at| stream.get(..at)).unwrap_or_default();
         assert!(
@@ -118,7 +120,7 @@ fn head_is_the_first_init(marks: &[Mark], stream: &[u8]) {
     }
 }
 
-/// A flush in mid-stream: no panic, and offsets that go on.
+/// Checks a flush in mid-stream: nothing panics, and offsets continue.
 fn passes_over_a_restart(container: Container, sizes: &[u8], stream: &[u8]) {
     let mut scanner = scanner_for(container);
     let (mut marks, mut checked, mut settled) = (Vec::new(), 0, 0);
@@ -136,13 +138,15 @@ fn passes_over_a_restart(container: Container, sizes: &[u8], stream: &[u8]) {
     check(&marks, &mut checked, settled);
 }
 
-/// Every byte that goes into a chunker comes out once: in a chunk, or dropped. What the memory is charged with depends on it.
+/// Checks that every byte that goes into a chunker comes out once: in a chunk, or dropped. The accounting of memory relies on
+/// it.
 pub fn chunker_loses_nothing(sizes: &[u8], stream: &[u8]) {
     let limits = Limits {
         max_time: 1_000_000_000,
         max_bytes: 0,
         align: sizes.len() % 2 == 1,
         single: false,
+        // Small, so that short inputs reach them.
         soft: 4096,
         hard: 8192,
     };
@@ -164,6 +168,7 @@ pub fn chunker_loses_nothing(sizes: &[u8], stream: &[u8]) {
         }
     }
     faulty |= !faulty && chunker.finish(&mut events).is_err();
+    // After a fault not all of the stream went into the chunker, so the sum cannot be checked.
     accounts_for_all(&events, if faulty { None } else { Some(stream) });
 }
 

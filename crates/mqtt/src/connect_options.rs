@@ -25,7 +25,7 @@ pub(super) struct ConnectOptions {
     pub(super) expiry: Option<Expiry>,
 }
 
-/// Checks that no setting of TLS is set in vain: who names certificates would take the connection for encrypted.
+/// Rejects certificate settings while `tls` is off: a user who sets them would believe that the connection is encrypted.
 pub(super) fn check_tls(config: &Config) -> Result<(), ConfigError> {
     let set = [
         ("root-certificates", &config.root_certificates),
@@ -72,8 +72,8 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
     Ok(notices)
 }
 
-/// Returns a notice if the password will leave this machine unencrypted; once in a process for each broker, as a recorder has a link for
-/// every camera.
+/// Returns a notice if the password will leave this machine unencrypted. Only once per broker in a process, because a recorder
+/// has one link per camera.
 pub(super) fn open_password(config: &Config) -> Option<String> {
     static REPORTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let has_password = matches!(&config.protocol, Protocol::Mqtt(plain) if plain.password_file.is_some());
@@ -85,11 +85,11 @@ pub(super) fn open_password(config: &Config) -> Option<String> {
     lock(&REPORTED).insert(address).then_some(text)
 }
 
-/// Returns whether what is sent to this host leaves no machine.
+/// Returns whether this host is the machine itself, so that nothing sent to it crosses a network.
 fn is_this_machine(host: &str) -> bool {
     match host.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback(),
-        // RFC 6761, 6.3.
+        // These names always mean the loopback address (RFC 6761, 6.3).
         Err(_) => host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost"),
     }
 }
@@ -101,6 +101,7 @@ pub(super) fn read(config: &Config, now: SystemTime) -> Result<ConnectOptions, C
             let audience = device.audience.as_deref().unwrap_or(&device.project);
             let token = jwt::mint(&device.private_key_file, audience, device.jwt_lifetime, now)?;
             let expiry = Expiry::new(token.expires_at, token.expires_in);
+            // The bridge ignores the user name, but MQTT 3.1.1 allows no password without one (3.1.2.9).
             (Some(("unused".to_owned(), token.text)), Some(expiry))
         }
         Protocol::Mqtt(plain) => (login(plain)?, None),

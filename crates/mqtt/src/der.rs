@@ -1,4 +1,4 @@
-//! What is read of a certificate beside rustls: values of DER, and the common names of its subject. PURE.
+//! Parses the parts of a certificate that rustls does not expose: DER values, and the common names of its subject. PURE.
 //!
 //! Source: RFC 5280 4.1 (Certificate), ITU-T X.690 (DER), ITU-T X.520 (commonName, 2.5.4.3).
 
@@ -11,7 +11,7 @@ const SET: u8 = 0x31;
 const VERSION: u8 = 0xa0;
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
 
-/// Splits the first value off: tag, content, what follows.
+/// Splits off the first value. Returns its tag, its content and the bytes that follow; `None` if it is longer than 65,535 bytes.
 pub(super) fn value(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, first], rest) = input.split_first_chunk::<2>()?;
     let (len, rest) = match first {
@@ -26,7 +26,7 @@ pub(super) fn value(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
-/// Splits the first value off if it has this tag: content, what follows.
+/// Splits off the first value if it has this tag. Returns its content and the bytes that follow.
 pub(super) fn expect(input: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
     value(input)
         .filter(|(tag, ..)| *tag == wanted)

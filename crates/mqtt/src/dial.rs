@@ -1,8 +1,8 @@
-//! Connects to one of a broker's addresses without waiting for those that stay silent.
+//! Connects to one of a broker's addresses without waiting for those that do not answer.
 //!
-//! An address whose packets are swallowed (a machine that is off, a route of IPv6 that leads nowhere) is silent for minutes. The next one
-//! is therefore tried 250 ms later, in addition; the first that connects counts. An address that takes connections and does no more is
-//! tried last by the next connection. Source: RFC 8305, sections 5 and 8.
+//! Connecting to an address that drops all packets (a machine that is off, a broken IPv6 route) takes minutes to fail. The next
+//! address is therefore tried 250 ms later, in addition; the first to connect is used. The next connection tries an address last
+//! if it accepted TCP but the broker did not accept the MQTT connection there. Source: RFC 8305, sections 5 and 8.
 
 use std::future::Future;
 use std::io;
@@ -18,10 +18,10 @@ use super::shared::lock;
 /// Time until the next address is tried as well.
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// An address that was tried, and why it failed; `None`: it has not answered.
+/// An address that was tried, and why it failed; `None` if it has not answered.
 pub(super) type Tried = (SocketAddr, Option<io::Error>);
 
-/// Returns the first of the addresses that connects, and what it was connected to with `connect`.
+/// Returns the first address that connects, and the connection that `connect` made to it.
 ///
 /// # Errors
 /// Returns what was tried if none has connected by `deadline`.
@@ -64,12 +64,13 @@ where
     }
 }
 
-/// The addresses that have let a connection of this client fail before the broker accepted it, the latest last.
+/// The addresses at which a connection of this client failed before the broker accepted it, the latest failure last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FailedAddresses(Arc<Mutex<Vec<SocketAddr>>>);
 
 impl FailedAddresses {
-    /// Puts the addresses that have failed behind the others, the latest last. Forgets those that are not among them any more.
+    /// Moves the addresses that have failed behind the others, the latest failure last. Forgets addresses that the broker no
+    /// longer has.
     pub(super) fn put_last(&self, addresses: &mut [SocketAddr]) {
         let mut failed = lock(&self.0);
         failed.retain(|address| addresses.contains(address));

@@ -21,7 +21,7 @@ use gcstreamer_schema::redact;
 
 /// Shortest time between two states of a device, whatever the configuration.
 const DEVICE_GAP: Duration = Duration::from_secs(1);
-/// Interval at which the wall clock is read while a token is in use, at least: nothing reports that the clock was set.
+/// Longest interval between two readings of the wall clock while a token is in use: no event tells the driver that it was set.
 const CLOCK_CHECK: Duration = Duration::from_secs(10);
 
 /// Stage of the connection.
@@ -36,12 +36,14 @@ enum ConnectionStage {
 struct Reading(JoinHandle<Result<Result<ConnectOptions, ConfigError>, JoinError>>);
 
 impl Reading {
-    /// Begins to read when nobody with this turn does. Where a disk hangs, the thread of an attempt that was given up stays in it: the
-    /// later ones wait without a thread, or they would take all that the process has for its disks.
+    /// Starts reading once no other reading holds `turn`. If a disk hangs, the thread of an abandoned attempt stays blocked in
+    /// the read. Later attempts therefore wait without a thread: otherwise they would use up the blocking threads, which all
+    /// disk work of the process shares.
     fn begin(config: Arc<Config>, wall: fn() -> SystemTime, turn: Arc<Mutex<()>>) -> Self {
         Self(tokio::spawn(async move {
             let turn = turn.lock_owned().await;
             let read = move || {
+                // Held to the end of the read, which goes on if this task is aborted.
                 let _turn = turn;
                 read(&config, wall())
             };
@@ -75,9 +77,9 @@ struct Driver {
     stage: ConnectionStage,
     start: Instant,
     wall: fn() -> SystemTime,
-    /// Whoever reads the files has it.
+    /// Locked while the files of the connection are read.
     turn: Arc<Mutex<()>>,
-    /// Of the token of this connection, and when to renew it as planned when it was signed.
+    /// The expiry of this connection's token, and the renewal time planned when it was signed.
     token: Option<(Expiry, Duration)>,
     tokens: u64,
     failed: FailedAddresses,
@@ -163,7 +165,8 @@ impl Driver {
         self.start.elapsed()
     }
 
-    /// Renews the token earlier if the wall clock was set forward since it was signed: the bridge goes by the time that `exp` names.
+    /// Renews the token earlier if the wall clock was set forward since it was signed: the old clock was behind, so `exp` is
+    /// closer than planned.
     fn check_clock(&mut self) {
         if let Some((expiry, _)) = self.token {
             let now = self.now();

@@ -98,7 +98,7 @@ fn attempts_whose_files_do_not_answer_leave_the_threads_to_others_and_read_once_
         discovery: None,
     };
     let config = Arc::new(config(1883, Protocol::Mqtt(plain)));
-    // As many threads for disks as the two that are asked for below.
+    // Two blocking threads: one for the attempt that hangs, one for the task below.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(2)
@@ -117,7 +117,7 @@ fn attempts_whose_files_do_not_answer_leave_the_threads_to_others_and_read_once_
         assert_eq!(other.expect("no thread is left").unwrap(), "the spool");
         let mut last = Reading::begin(Arc::clone(&config), wall, Arc::clone(&turn));
         let answer = std::thread::spawn(move || {
-            // One for the attempt that was given up, one for the last.
+            // One line for the abandoned attempt, one for the last.
             for _ in 0..2 {
                 std::fs::write(&pipe, "secret").unwrap();
                 std::thread::sleep(Duration::from_millis(300));

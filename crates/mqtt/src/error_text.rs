@@ -24,7 +24,7 @@ pub(super) enum Listening {
 
 pub(super) const CLOSED: &str = "it closed the connection";
 
-/// A further cause where the broker closes the connection of a client with a last will (and never without one).
+/// A further likely cause if the broker closes the connection of a client that has a last will.
 pub(super) const WILL: &str =
     ", or it allows no retained messages or no QoS 1, which the last will needs (mosquitto: retain_available, max_qos)";
 
@@ -38,7 +38,8 @@ pub(super) fn no_lookup(seconds: u64) -> String {
     format!("its name was not resolved within {seconds} s; check host and the name servers of this machine")
 }
 
-/// Returns the sentence for addresses none of which could be connected to, each with its error; without one if it did not answer.
+/// Returns the sentence for a broker none of whose addresses could be connected to. An address that did not answer comes without
+/// an error.
 pub(super) fn unreachable(tried: &[(SocketAddr, Option<io::Error>)], seconds: u64) -> String {
     match tried {
         [] => "its name has no address; check host".to_owned(),
@@ -63,7 +64,7 @@ pub(super) fn refused(code: u8, login: Login) -> String {
     if let Some(text) = meaning(code, login) {
         return text.to_owned();
     }
-    // A broker of MQTT 5 alone may answer with the reason codes of that version.
+    // A broker that speaks only MQTT 5 may answer with the reason codes of that version.
     match of_version_5(code, login) {
         Some(text) => format!("{text} (CONNACK {code}, a reason code of MQTT 5)"),
         None => format!(
@@ -73,7 +74,7 @@ pub(super) fn refused(code: u8, login: Login) -> String {
     }
 }
 
-/// Returns the sentence for a return code of MQTT 3.1.1.
+/// Returns the sentence for a return code of MQTT 3.1.1 (section 3.2.2.3 of its specification).
 fn meaning(code: u8, login: Login) -> Option<&'static str> {
     Some(match code {
         1 => "it does not speak MQTT 3.1.1; check that host and port are those of an MQTT broker",
@@ -202,12 +203,13 @@ fn certificate_hint(reason: &CertificateError) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Returns whether a server presented a certificate with CA:TRUE as its own. Its dates were checked before.
+/// Returns whether a server presented a certificate with CA:TRUE as its own. rustls has checked its dates by then.
 pub(super) fn is_ca_as_server(reason: &CertificateError) -> bool {
+    // rustls has no variant for this error of webpki, and webpki is not a dependency of ours: only the Debug text identifies it.
     matches!(reason, CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity"))
 }
 
-/// Returns whether a server presented a certificate of X.509 version 1. Nothing of it was checked.
+/// Returns whether a server presented a certificate of X.509 version 1. rustls has checked nothing of it by then.
 pub(super) fn is_version_1(reason: &CertificateError) -> bool {
     matches!(reason, CertificateError::Other(other) if format!("{other:?}").contains("UnsupportedCertVersion"))
 }
@@ -238,7 +240,7 @@ fn alert_hint(alert: AlertDescription, has_certificate: bool) -> Option<String> 
     Some(text.to_owned())
 }
 
-/// Returns the error of rustls inside this one. `io::Error` does not name what it wraps as its source, so it is opened.
+/// Returns the error of rustls inside this one. `io::Error::source` skips the error that it wraps, so `get_ref` is used.
 fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(found) = error.downcast_ref::<rustls::Error>() {
         return Some(found);
@@ -250,8 +252,8 @@ fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Erro
     }
 }
 
-/// Returns the error inside wrappers that only put a kind in front of its text: `TLS: I/O: …` of the MQTT crate is `…`. Some of them
-/// print it as a programmer would.
+/// Returns the error inside wrappers that only put a kind in front of its text: `TLS: I/O: …` of the MQTT crate becomes `…`. Some
+/// wrappers print the inner error with `Debug`.
 pub(super) fn unwrapped<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let is_kind = |inner: &dyn Error| {
         let text = error.to_string();

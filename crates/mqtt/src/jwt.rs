@@ -1,6 +1,6 @@
 //! The token that a device sends instead of a password. The only file of this crate that names `jsonwebtoken`.
 //!
-//! RS256 or ES256, whatever the key is; claims `iat`, `exp`, `aud`, header with `typ`. The wall clock is an argument.
+//! RS256 or ES256, depending on the key; claims `iat`, `exp`, `aud`, header with `typ`. The wall clock is an argument.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -78,7 +78,7 @@ pub(super) fn mint(path: &Path, audience: &str, lifetime: Duration, now: SystemT
     })
 }
 
-/// Reads the key and signs a probe, whatever time the clock shows.
+/// Reads the key and signs a probe, whatever time the clock shows: the library also loads keys that it cannot sign with.
 pub(super) fn check(path: &Path) -> Result<(), TokenError> {
     let key = read_key(path)?;
     sign(path, &key, "probe", 0, 1).map(drop)

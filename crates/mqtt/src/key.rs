@@ -12,6 +12,7 @@ const OCTETS: u8 = 0x04;
 const OID: u8 = 0x06;
 const PARAMETERS: u8 = 0xa0;
 
+// Object identifiers: RFC 8017 A.1 (RSA), RFC 5480 2.1.1 (EC and its curves), SEC 2 (secp256k1), RFC 8410 3 (Ed25519).
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -72,6 +73,7 @@ impl Key {
             return Err(KeyError::Empty);
         }
         let text = String::from_utf8_lossy(pem);
+        // PKCS#8 has a label of its own; older formats have the header `Proc-Type: 4,ENCRYPTED` (RFC 1421, 4.6.1.1).
         if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY") || text.contains(",ENCRYPTED") {
             return Err(KeyError::Encrypted);
         }
@@ -87,6 +89,7 @@ impl Key {
                 _ => {}
             }
         }
+        // The PEM parser skips this label.
         if found == KeyError::NotPem && text.contains("-----BEGIN RSA PUBLIC KEY") {
             found = KeyError::Public;
         }
@@ -94,7 +97,7 @@ impl Key {
     }
 }
 
-/// Parses PrivateKeyInfo: version, { algorithm, parameters }, key.
+/// Parses PrivateKeyInfo (PKCS#8, RFC 5208 5): version, { algorithm, parameters }, key.
 fn pkcs8(der: &[u8]) -> Result<Key, KeyError> {
     let info = Der(der).enter(SEQUENCE)?;
     let rest = info.skip(INTEGER)?;
@@ -111,7 +114,7 @@ fn pkcs8(der: &[u8]) -> Result<Key, KeyError> {
     }
 }
 
-/// Parses RSAPrivateKey: version, modulus, …
+/// Parses RSAPrivateKey (PKCS#1, RFC 8017 A.1.2): version, modulus, …
 fn rsa(der: &[u8]) -> Result<Key, KeyError> {
     let (modulus, _) = Der(der).enter(SEQUENCE)?.skip(INTEGER)?.split(INTEGER)?;
     let leading = modulus.0.iter().take_while(|byte| **byte == 0).count();
@@ -125,12 +128,12 @@ fn rsa(der: &[u8]) -> Result<Key, KeyError> {
     Ok(Key::Rsa(der.to_vec()))
 }
 
-/// Parses ECPrivateKey: version, private key, [0] curve, [1] public key. Wraps it into PKCS#8.
+/// Parses ECPrivateKey (SEC1, RFC 5915 3): version, private key, [0] curve, [1] public key. Wraps it into PKCS#8.
 fn sec1(der: &[u8]) -> Result<Key, KeyError> {
     let (private, rest) = Der(der).enter(SEQUENCE)?.skip(INTEGER)?.split(OCTETS)?;
     match rest.enter(PARAMETERS) {
         Ok(parameters) => curve(parameters.enter(OID)?.0)?,
-        // Without a curve, only the length identifies it.
+        // The curve is optional. Without one, only the length of the private key identifies it.
         Err(_) if private.0.len() == 32 => {}
         Err(_) => return Err(KeyError::Kind("an EC key whose curve is not named")),
     }

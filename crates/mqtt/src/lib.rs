@@ -1,43 +1,43 @@
 //! The link between an element and an MQTT broker: keeps one connection up and one wanted state published.
 //!
-//! The only place that names `rumqttc`. It knows nothing of GStreamer; it runs on the tokio runtime that it
-//! is given; [`Link::want`], [`Link::event`] and [`Link::close`] set what it publishes.
+//! The only crate that names `rumqttc`. It does not depend on GStreamer and runs on the caller's tokio runtime.
+//! [`Link::want`], [`Link::event`] and [`Link::close`] set what it publishes.
 //!
 //! - `link` PURE: when to connect, what to publish next, when the token is renewed, how the final state is sent.
 //! - `topics` PURE: what the two protocols publish and subscribe to, and their limits.
 //! - `backoff` PURE: how long to wait after a failure.
-//! - `key` PURE: a private key out of a PEM text; SEC1 wrapped into PKCS#8.
+//! - `key` PURE: reads a private key from a PEM text; wraps SEC1 into PKCS#8.
 //! - `jwt`: the token of a device. The only file here that names `jsonwebtoken`.
-//! - `tls`: our own rustls configuration. `pinned`: trust in a broker's own certificate, and in common names. `der` PURE: values of a
-//!   certificate. `connect_options`: everything that is read from files before a connection.
+//! - `tls`: our own rustls configuration. `pinned`: trust in a broker's own certificate, and in common names. `der` PURE: values
+//!   of a certificate. `connect_options`: everything that is read from files before a connection.
 //! - `error_text` PURE: describes why a connection failed and what to do. `probe`: finds out what listens on a port that is not a
 //!   broker's.
-//! - `dial`: the first of a broker's addresses that connects.
+//! - `dial`: connects to the first of a broker's addresses that answers.
 //! - `rumqtt`: one connection. The only module that names `rumqttc`.
 //! - `driver`: the task that carries out what `link` decides.
 //! - `subscriber`: a client that only listens, for a dashboard.
 //! - `publish_interval`: when a client's states were last published, beyond the life of its link.
 //!
 //! What the link guarantees, whatever the broker does:
-//! 1. The wanted state and status are kept here and published after every ConnAck; only a PUBACK counts. A newer one
+//! 1. The link stores the wanted state and status and publishes them after every ConnAck; only a PUBACK counts. A newer one
 //!    replaces an older one: they do not queue up.
 //! 2. One publish is in flight at a time. State publishes are [`Config::state_gap`] apart, counted from the last
 //!    acknowledgement, or from the end of the connection that left one unacknowledged; over all connections, and over all
 //!    successive links of this client in the process. `online` is published only after the state of this link: a retained state
 //!    may be that of a process that died.
 //! 3. `protocol=iotcore`: no will, nothing retained, QoS 1, no topic but the device's own. The token is renewed before it
-//!    expires, also by a wall clock that was set forward since, by a clean DISCONNECT and a new connection, which counts as no
-//!    failure, waits for nothing and is not reported.
+//!    expires, even if the wall clock was set forward meanwhile: a clean DISCONNECT, then a new connection at once. A renewal is
+//!    not a failure and is not reported.
 //! 4. Telemetry ([`Link::event`]): at most 16 messages wait; more drop the oldest, which is counted. A message older than 60 s is
 //!    dropped, so that an outage is not followed by stale events. QoS 1: one in flight when the connection broke may arrive
 //!    twice.
 //! 5. After a failure the pause doubles from 1 s to 59 s, plus at most 1 s of jitter; it restarts at 1 s only after a connection
 //!    has lasted a minute. An outage is reported once, and so is its end, once the new connection has lasted for 3 s (longer if
 //!    connections keep breaking).
-//! 6. A packet over the limit costs its subscription, not the connection. A device always subscribes to its config and its own
-//!    topics; to commands only if [`Listener::wants_commands`]. Its own availability must come back from the broker, and values
-//!    that others publish on its topics are corrected.
-//! 7. A strict device publishes no state in the first 1.1 s after its first ConnAck.
+//! 6. A packet over the limit ends its subscription, not every later connection. A client always subscribes to its config or its
+//!    own topics; to commands only if [`Listener::wants_commands`]. With a plain broker, its own messages must come back from the
+//!    broker, and values that others publish on its topics are corrected.
+//! 7. `protocol=iotcore`: no state is published in the first 1.1 s after the first ConnAck.
 //! 8. No text that is reported contains a token, a key or a password.
 
 use std::path::PathBuf;
@@ -103,7 +103,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns the port; resolves 0.
+    /// Returns the TCP port, with 0 replaced by the default.
     fn port(&self) -> u16 {
         match (self.port, self.tls) {
             (0, true) => 8883,
@@ -112,7 +112,8 @@ impl Config {
         }
     }
 
-    /// Returns the keep-alive to ask for. The bridge of IoT Core ends a connection without a packet for 20 minutes, whatever that is.
+    /// Returns the keep-alive to request. The bridge of IoT Core closes a connection after 20 minutes without a packet, even if a
+    /// longer keep-alive was requested.
     fn keep_alive(&self) -> Duration {
         match self.protocol {
             Protocol::IotCore(_) => self.keep_alive.min(BRIDGE_KEEP_ALIVE),
@@ -252,7 +253,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// Returns the setting that is wrong, by its name as the element's property, where it is one alone.
+    /// Returns the name of the wrong setting as the element's property; `None` if the error concerns more than one.
     #[must_use]
     pub const fn setting_name(&self) -> Option<&'static str> {
         match self {
@@ -271,7 +272,8 @@ impl ConfigError {
     }
 }
 
-/// Checks the settings as [`Link::start`] does, without connecting. `looks_at_files`: reads and tries every file once, too.
+/// Checks the settings as [`Link::start`] does, without connecting. If `looks_at_files` is set, also reads and tries every file
+/// once.
 ///
 /// # Errors
 /// Returns what is wrong with the settings.
@@ -340,8 +342,8 @@ impl Link {
         self.shared.want(wanted);
     }
 
-    /// Replaces the payload of the discovery message, see [`Plain::discovery`], and publishes it again if it has changed. Does nothing
-    /// if the link was started without one.
+    /// Replaces the payload of the discovery message, see [`Plain::discovery`], and publishes it again if it has changed. Does
+    /// nothing if the link was started without one.
     pub fn set_discovery(&self, payload: Bytes) {
         self.shared.set_discovery(payload);
     }
@@ -354,8 +356,8 @@ impl Link {
     }
 
     /// Publishes the final state, disconnects and ends the task, at `until` at the latest. Blocks: call it from a thread outside
-    /// tokio. Without a connection it tries to connect at once, and again if the broker still holds an older state. Returns whether
-    /// the broker acknowledged the final state, or there was none. A second call returns what the first did.
+    /// tokio. Without a connection it tries to connect at once, and again if the broker still holds an older state. Returns
+    /// whether the broker acknowledged the final state, or there was none. A second call returns what the first did.
     pub fn close(&self, last: Wanted, until: Instant) -> bool {
         let acknowledged = self.shared.close(last, until);
         self.end(acknowledged);
@@ -366,7 +368,7 @@ impl Link {
         self.task.abort();
         if !self.is_over.swap(true, Ordering::Relaxed) {
             if !acknowledged {
-                // A state may have been in flight.
+                // A state may have been in flight when the task was aborted.
                 self.interval.not_before(Instant::now() + self.gap);
             }
             self.interval.deregister_link();

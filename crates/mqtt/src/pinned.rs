@@ -3,10 +3,10 @@
 //! A certificate made by `openssl req -x509` is self-signed and marked CA:TRUE. rustls accepts such a certificate only as an
 //! authority and refuses it as a server's own; OpenSSL's clients accept it. Here a server that presents exactly one of the given
 //! certificates, byte for byte, is accepted as well. Name and dates are still checked, and the handshake proves that the server
-//! has the key. One of X.509 version 1, which rustls cannot read as a server's own, is read by `version1`.
+//! has the key. `version1` checks a certificate of X.509 version 1, which rustls cannot parse as a server's own.
 //!
-//! A certificate without any subjectAltName has its name in its common name, as by the recipe of mosquitto's manual. The authorities of
-//! `root-certificates` are the user's own, so that name counts here.
+//! A certificate without a subjectAltName, such as one made by the recipe in mosquitto's manual, has only a common name, which
+//! rustls ignores. The authorities of `root-certificates` are the user's own, so the common name is accepted here.
 
 use std::sync::Arc;
 
@@ -51,7 +51,8 @@ impl PinnedOrSigned {
         }))
     }
 
-    /// Checks a signature by a pinned certificate of version 1 where `checked` failed because it is one.
+    /// Returns `checked`, unless it failed because a pinned certificate is of version 1: then checks the signature with the key
+    /// of that certificate.
     fn signature(
         &self,
         checked: Result<HandshakeSignatureValid, Error>,
@@ -82,9 +83,9 @@ impl ServerCertVerifier for PinnedOrSigned {
         let is_pinned = self.pinned.contains(end_entity);
         match verdict {
             Ok(valid) => Ok(valid),
-            // What else there is to check was checked before the name.
+            // rustls checks the name last: a certificate that fails only there is valid otherwise.
             Err(error) if !is_pinned => accept_name(Err(error), end_entity, server_name),
-            // Its dates were checked before.
+            // rustls has checked its dates by then, but not its name.
             Err(Error::InvalidCertificate(reason)) if is_ca_as_server(&reason) => {
                 let name = rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name);
                 accept_name(name, end_entity, server_name)
@@ -125,8 +126,8 @@ impl ServerCertVerifier for PinnedOrSigned {
     }
 }
 
-/// Accepts a certificate without any subjectAltName by a common name of its subject, as OpenSSL's clients do. If there is one, and it is
-/// another name than the server's, the error holds it.
+/// Accepts a certificate without any subjectAltName by a common name of its subject, as OpenSSL's clients do. If no common name
+/// is the server's, the error contains the common names.
 fn accept_name(
     checked: Result<(), Error>,
     certificate: &CertificateDer<'_>,
@@ -147,7 +148,7 @@ fn accept_name(
     }
 }
 
-/// Returns whether a common name is that of the server. `*.` stands for one label, in front of at least two.
+/// Returns whether a common name is that of the server. `*.` matches one label, and at least two must follow it.
 fn is_name_of(common_name: &str, server_name: &ServerName<'_>) -> bool {
     let server = server_name.to_str();
     if common_name.eq_ignore_ascii_case(&server) {

@@ -17,7 +17,7 @@ use super::error_text::Listening;
 /// Time limit of one query.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Returns what listens there. `host`: the name that a server with TLS is asked for.
+/// Identifies the server at `address`. `host` is the server name in the TLS ClientHello.
 pub(super) async fn what_listens(address: SocketAddr, host: &str) -> Listening {
     let questions = [b"GET / HTTP/1.0\r\n\r\n".to_vec(), client_hello(host).unwrap_or_default()];
     for question in questions.iter().filter(|question| !question.is_empty()) {
@@ -35,7 +35,7 @@ pub(super) async fn what_listens(address: SocketAddr, host: &str) -> Listening {
 fn classify(answer: &[u8]) -> Listening {
     match answer {
         [b'H', b'T', b'T', b'P', ..] | [b'<', ..] => Listening::Http,
-        // A record of TLS: an alert or a handshake, version 3.x.
+        // A TLS record: content type alert or handshake, version 3.x (RFC 8446, 5.1).
         [0x15 | 0x16, 3, ..] => Listening::Tls,
         _ => Listening::Unknown,
     }
@@ -50,7 +50,7 @@ async fn ask(address: SocketAddr, question: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Returns the first bytes of a TLS client.
+/// Returns the ClientHello of a TLS client.
 fn client_hello(host: &str) -> Option<Vec<u8>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

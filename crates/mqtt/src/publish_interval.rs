@@ -1,7 +1,7 @@
 //! Remembers when a client's states were last published, beyond the life of its link. A restarted element makes a new link, but
 //! the broker's limit of one state a second applies to the client.
 //!
-//! One entry for each client of a broker in the process, kept while a link uses it or its gap lasts.
+//! There is one entry for each client of a broker in the process. It exists while a link uses it or its gap lasts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -53,7 +53,7 @@ impl PublishInterval {
         lock(&self.0).free_at
     }
 
-    /// Allows no state before `at`. A later moment that was set before stays.
+    /// Allows no state before `at`. Never shortens a delay that was set before.
     pub(super) fn not_before(&self, at: Instant) {
         let mut memory = lock(&self.0);
         memory.free_at = memory.free_at.max(Some(at));

@@ -76,7 +76,8 @@ impl Shared {
         self.woken.notify_one();
     }
 
-    /// Waits until the task has ended, at most until `until`.
+    /// Asks the task to publish `last` and to end, then waits for its end until `until` at the latest. Returns whether the
+    /// final state was acknowledged. The arguments of a second call only limit its own wait.
     pub(super) fn close(&self, last: Wanted, until: Instant) -> bool {
         lock(&self.inbox).close.get_or_insert((last, until));
         self.woken.notify_one();
@@ -99,6 +100,7 @@ impl Shared {
     /// Takes everything passed in since the last call.
     pub(super) fn take(&self) -> Inbox {
         let mut inbox = lock(&self.inbox);
+        // Under the lock of the inbox: `is_settled` must not see an empty inbox together with a report from before these values.
         if inbox.wanted != Wanted::default() {
             lock(&self.report).settled = false;
         }

@@ -1,7 +1,7 @@
-//! A client that only listens: what others publish below some filters, over one connection that is made again after each failure.
+//! A client that only subscribes: it receives what others publish below fixed filters, and reconnects after each failure.
 //!
-//! Unlike [`crate::Link`] it publishes nothing and has no will. What it has heard is the caller's to keep: after a reconnect the broker
-//! sends what is retained once more.
+//! Unlike [`crate::Link`] it publishes nothing and has no will. It stores no messages; after a reconnect the broker sends the
+//! retained ones again.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
@@ -18,27 +18,27 @@ use super::rumqtt::{Connection, ConnectionParams, Received};
 use super::{Config, ConfigError, Protocol, tls};
 use gcstreamer_schema::redact;
 
-/// The largest packet that is taken, bytes. A larger one ends the connection, and one that the broker has retained every connection: so
-/// it is far above what devices publish, and what memory is spent on at most.
+/// Largest packet accepted, bytes, and so the memory for one. A larger packet ends the connection, and a retained one ends every
+/// connection, so the limit is far above what devices publish.
 const MAX_INCOMING: usize = 16 << 20;
 
 /// What a subscriber receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// The broker accepted the connection; what is retained follows.
+    /// The broker accepted the connection; retained messages follow.
     Connected,
-    /// Somebody published this, or the broker had retained it.
+    /// A message that was published now, or that the broker had retained.
     Message {
         /// Its topic.
         topic: String,
         /// What was published.
         payload: Bytes,
-        /// Whether the broker had it before we asked.
+        /// Whether the broker had it before we subscribed.
         retained: bool,
     },
-    /// There is no connection: it broke, or could not be made. The next call waits and tries again. The text contains no secret.
+    /// The connection broke or could not be made. The next call waits and tries again. The text contains no secret.
     Lost(String),
-    /// The broker does not let us listen to these filters.
+    /// The broker refused the subscription to these filters.
     Refused(Vec<String>),
 }
 
@@ -64,10 +64,10 @@ impl std::fmt::Debug for Subscriber {
 }
 
 impl Subscriber {
-    /// A subscriber of these filters. Reads the files of the settings once to check them; contacts no server before [`Subscriber::next`].
+    /// Creates a subscriber of these filters. Reads the files of the settings once to check them; only [`Subscriber::next`]
+    /// connects.
     ///
-    /// # Errors
-    /// [`ConfigError`]; also where the protocol is not plain MQTT.
+    /// # Errors Returns what is wrong with the settings, also if the protocol is not plain MQTT.
     pub fn new(config: Config, filters: Vec<String>) -> Result<Self, ConfigError> {
         check(&config)?;
         let Protocol::Mqtt(plain) = &config.protocol else {
@@ -89,8 +89,8 @@ impl Subscriber {
         })
     }
 
-    /// Waits for what comes next. After [`Heard::Lost`] it pauses first: 1 s, doubling up to a minute. Must be called inside tokio;
-    /// a call that is given up may have lost its place in that pause, and nothing else.
+    /// Waits for the next event. After [`Heard::Lost`] it first pauses: 1 s, doubling up to a minute. Must be called inside
+    /// tokio. Cancel safe: nothing is lost, but a cancelled pause starts again.
     pub async fn next(&mut self) -> Heard {
         loop {
             if self.connection.is_none() {

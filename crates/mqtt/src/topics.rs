@@ -5,11 +5,12 @@ use gcstreamer_schema::topics::{self, DeviceTopic, Topic};
 
 use super::{Config, ConfigError, IotCore, Plain, Protocol};
 
-/// Largest packet in either direction; a config of IoT Core has 64 KiB.
+/// Largest packet in either direction, bytes. A config of IoT Core may have 64 KiB; with the 10 KiB that `rumqttc` accepts by
+/// default, a larger retained packet would end every connection.
 pub(super) const MAX_PACKET: usize = 80 << 10;
-/// Largest state of a device.
+/// Largest state of a device that IoT Core accepts, bytes.
 const MAX_DEVICE_STATE: usize = 64 << 10;
-/// Fixed header, length of the topic, packet id.
+/// Upper bound for fixed header, length of the topic and packet id, bytes.
 const PACKET_OVERHEAD: usize = 16;
 /// Longest string in MQTT, bytes.
 const MAX_STRING: usize = 65_535;
@@ -59,7 +60,7 @@ enum EventTopic {
 }
 
 impl Topics {
-    /// Checks ids and prefixes and makes the topics.
+    /// Checks the host, ids and prefixes, and builds the topics.
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
         check_host(&config.host)?;
         match &config.protocol {

@@ -1,7 +1,8 @@
-//! A certificate of X.509 version 1 as the broker's own: its dates, and the signature of the handshake by its key.
+//! Checks a certificate of X.509 version 1 as the broker's own: its dates, and the signature of the handshake by its key.
 //!
-//! `openssl x509 -req -signkey` without a file of extensions makes such certificates, and OpenSSL's clients accept them. rustls reads them
-//! only as authorities. Used for a certificate that the user gave byte for byte; the name is checked by the caller. PURE.
+//! `openssl x509 -req -signkey` without a file of extensions makes such certificates, and OpenSSL's clients accept them. rustls
+//! accepts them only as authorities. Used only for a certificate that the user has configured, byte for byte; the caller checks
+//! the name. PURE.
 //! Source: RFC 5280 4.1 (Certificate, Validity), RFC 8446 4.2.3 (no PKCS #1 v1.5 in handshakes of TLS 1.3).
 
 use super::der::{BIT_STRING, INTEGER, SEQUENCE, expect, value};
@@ -11,18 +12,18 @@ use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::UnixTime;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-/// What follows the issuer in a certificate of version 1: validity, subject, key.
+/// Returns what follows the issuer in a certificate of version 1: validity, subject, key.
 fn behind_issuer(certificate: &[u8]) -> Option<&[u8]> {
     let (certificate, _) = expect(certificate, SEQUENCE)?;
     let (signed, _) = expect(certificate, SEQUENCE)?;
-    // A later version begins with its number in a tag of its own.
+    // Later versions have a tagged version number in front of the serial number, and fail here.
     let (_serial, rest) = expect(signed, INTEGER)?;
     let (_algorithm, rest) = expect(rest, SEQUENCE)?;
     let (_issuer, rest) = expect(rest, SEQUENCE)?;
     Some(rest)
 }
 
-/// Seconds since the Unix epoch of the first time in `input`, and what follows. `UTCTime` has years from 1950 to 2049.
+/// Returns the first time in `input` as seconds since the Unix epoch, and what follows. `UTCTime` has years from 1950 to 2049.
 fn seconds(input: &[u8]) -> Option<(u64, &[u8])> {
     let (tag, text, rest) = value(input)?;
     let text = std::str::from_utf8(text).ok()?;
@@ -43,7 +44,7 @@ fn seconds(input: &[u8]) -> Option<(u64, &[u8])> {
         part(12, 2)?,
         text.get(14..)?
     );
-    // Before 1970 it is long over, or has long begun.
+    // `parse_rfc3339` rejects times before 1970. As a start or an end, 0 has the same effect.
     let begins_before = part(0, 4)? < "1970";
     let ns = if begins_before { 0 } else { parse_rfc3339(&time)? };
     Some((ns / 1_000_000_000, rest))
@@ -52,7 +53,7 @@ fn seconds(input: &[u8]) -> Option<(u64, &[u8])> {
 /// Checks the dates of the certificate.
 ///
 /// # Errors
-/// [`CertificateError`]: it is not valid yet, has expired, or is no certificate of version 1.
+/// [`CertificateError`]: it is not valid yet, has expired, or is not of version 1.
 pub(super) fn check_dates(certificate: &[u8], now: UnixTime) -> Result<(), Error> {
     let dates = || {
         let (validity, _) = expect(behind_issuer(certificate)?, SEQUENCE)?;
@@ -71,7 +72,7 @@ pub(super) fn check_dates(certificate: &[u8], now: UnixTime) -> Result<(), Error
 /// Checks the signature of a handshake by the key of the certificate.
 ///
 /// # Errors
-/// [`CertificateError`]: the signature is not of that key, or the certificate is none of version 1.
+/// [`CertificateError`]: the signature is not of that key, or the certificate is not of version 1.
 pub(super) fn check_signature(
     certificate: &[u8],
     message: &[u8],

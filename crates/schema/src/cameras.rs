@@ -17,11 +17,11 @@ pub struct Camera {
     pub name: Option<String>,
     /// Whether it is recorded.
     pub enabled: bool,
-    /// IANA name of the time zone that its days are of; `None`: UTC.
+    /// IANA name of the time zone in which its days begin and end; `None` for UTC.
     pub time_zone: Option<String>,
 }
 
-// Flattened, a fault in one of the shared keys would lose its place in the file.
+// `Defaults` is not flattened into this struct: with `serde(flatten)`, an error in a shared key would have no line and column.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Entry {

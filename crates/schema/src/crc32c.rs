@@ -13,7 +13,7 @@ pub fn to_base64(crc32c: u32) -> String {
     BASE64.encode(crc32c.to_be_bytes())
 }
 
-/// Parses what [`to_base64`] writes; ignores the four bits after the value. `None`: any other text.
+/// Parses what [`to_base64`] writes; ignores the four bits after the value. Returns `None` for any other text.
 pub fn from_base64(text: &str) -> Option<u32> {
     let bytes = BASE64.decode(text).ok()?;
     Some(u32::from_be_bytes(<[u8; 4]>::try_from(bytes).ok()?))

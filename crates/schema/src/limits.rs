@@ -123,7 +123,7 @@ pub fn check_object_name(name: &str) -> Result<(), NameError> {
     } else if name.contains(['\r', '\n']) {
         "it holds a line break"
     } else if name.contains('\0') {
-        // Cloud Storage's XML API and GStreamer take none.
+        // Neither Cloud Storage's XML API nor a GStreamer string can hold it.
         "it holds a NUL character"
     } else if name == "." || name == ".." {
         "it is . or .."

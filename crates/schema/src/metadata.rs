@@ -48,7 +48,7 @@ pub const PREVIOUS_SESSION: &str = "previous-session";
 /// Key of the codecs, RFC 6381.
 pub const CODECS: &str = "codecs";
 
-/// All of our own keys: nobody else's value may stand there, not even where we have none.
+/// All of our own keys. A user's value is never stored under one of them, even if we have no value for it.
 const OWN_KEYS: [&str; 18] = [
     DEVICE_ID,
     SESSION_ID,
@@ -113,7 +113,7 @@ pub struct ObjectMetadata {
     pub container: Container,
     /// Bytes of the header in front.
     pub init_bytes: u64,
-    /// CRC32C of the header; `None`: stored by a version that did not write it.
+    /// CRC32C of the header; `None` if the chunk was stored by a version that did not write it.
     pub init_crc32c: Option<u32>,
     /// End of the first key frame in the object, bytes.
     pub preview_bytes: Option<u64>,
@@ -121,7 +121,7 @@ pub struct ObjectMetadata {
     pub key_frame: bool,
     /// Why bytes are missing before it; `None`: continuous.
     pub gap: Option<Gap>,
-    /// Whose clock `start` is from.
+    /// The clock that `start` is from.
     pub clock: ClockKind,
     /// Size of the clock's step at the start, ms.
     pub clock_step_ms: Option<i64>,
@@ -256,7 +256,7 @@ fn number<T: std::str::FromStr>(map: &BTreeMap<String, String>, key: &'static st
 }
 
 fn crc32c(map: &BTreeMap<String, String>, key: &'static str) -> Result<Option<u32>, MetadataError> {
-    // Values that gcssink never writes are rejected.
+    // `from_base64` ignores the bits after the value; reject texts that gcssink never writes.
     let decode = |value: &String| from_base64(value).filter(|crc32c| to_base64(*crc32c) == *value);
     map.get(key)
         .map(|value| decode(value).ok_or_else(|| wrong(map, key, "base64 of four bytes")))
@@ -271,7 +271,7 @@ fn flag(map: &BTreeMap<String, String>, key: &'static str) -> Result<bool, Metad
     }
 }
 
-/// Checks that Cloud Storage takes the user's metadata, and that it leaves room for ours.
+/// Checks that Cloud Storage accepts the user's metadata, and that it leaves room for ours.
 ///
 /// # Errors
 /// Names the key, or the size and the limit, and what to do.

@@ -26,7 +26,7 @@ enum Part {
 pub struct Template {
     parts: Vec<Part>,
     fixed: bool,
-    /// What names are matched against; `None`: they cannot be parsed back.
+    /// What names are matched against; `None` if they cannot be parsed back.
     pattern: Option<pattern::Pattern>,
 }
 

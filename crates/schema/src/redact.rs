@@ -65,7 +65,8 @@ pub fn redact(text: &str) -> String {
             continue;
         }
         if !is_word {
-            // Quotes, separators and blanks keep a pending secret pending; the end of a line or a field ends it.
+            // Quotes, separators and blanks may stand between a name and its secret. The end of a line or a field means that no
+            // secret follows.
             if word.contains([',', '}', ')', '\n', '&', ';']) {
                 secret_follows = false;
             }

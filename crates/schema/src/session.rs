@@ -31,8 +31,8 @@ pub fn is_session_id(id: &str) -> bool {
     value(id).is_some()
 }
 
-/// Returns when a session began by the clock of its machine, ns since the epoch, to the millisecond. `None`: `id` is not a
-/// session id, or is from a machine whose clock was never set.
+/// Returns when a session began by the clock of its machine, ns since the epoch, to the millisecond. Returns `None` if `id` is
+/// not a session id, or is from a machine whose clock was never set.
 pub fn session_start(id: &str) -> Option<u64> {
     let ms = value(id)? >> 8;
     (ms >= EARLIEST_MS).then(|| ms.saturating_mul(1_000_000))

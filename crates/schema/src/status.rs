@@ -23,7 +23,7 @@ pub enum Phase {
     Stalled,
     /// Our own push is blocked for `stall-timeout`: the cause is downstream, not the camera.
     Blocked,
-    /// Frames are passing, but a gcssink receives none of them.
+    /// Frames are passing, but a gcssink receives no key units.
     NotRecording,
     /// PAUSED after it was PLAYING.
     Paused,
@@ -120,7 +120,7 @@ pub struct StallSection {
     pub total_s: f64,
     /// Longest finished one.
     pub longest_s: f64,
-    /// Length of the present one.
+    /// Length of the current one.
     pub now_s: Option<f64>,
 }
 

@@ -65,7 +65,7 @@ pub mod gap {
     pub const DURATION: &str = "duration";
     /// Bytes.
     pub const BYTES: &str = "bytes";
-    /// First sequence number concerned.
+    /// First sequence number affected.
     pub const FIRST_SEQUENCE: &str = "first-sequence";
     /// Whole chunks; 0 if the bytes belong to no chunk.
     pub const CHUNKS: &str = "chunks";
@@ -117,7 +117,7 @@ pub mod stats {
     pub const CHUNKS_PARKED: &str = "chunks-parked";
     /// Age of the oldest chunk that waits.
     pub const OLDEST_PENDING: &str = "oldest-pending-ns";
-    /// How many seconds more the spool lasts at the present rate.
+    /// How long an outage the spool still covers at the current rate, seconds.
     pub const SPOOL_SECONDS_LEFT: &str = "spool-seconds-left";
     /// How long uploads waited for the limits.
     pub const THROTTLED: &str = "throttled-ns";
@@ -152,7 +152,7 @@ pub mod command {
     pub const ID: &str = "id";
     /// Command: cut at the next key unit.
     pub const SPLIT: &str = "split";
-    /// Command: record again.
+    /// Command: resume recording.
     pub const RECORD_START: &str = "record-start";
     /// Command: store nothing until the next start.
     pub const RECORD_STOP: &str = "record-stop";

@@ -21,8 +21,8 @@ pub fn parse_rfc3339(text: &str) -> Option<u64> {
     u64::try_from(time.as_nanosecond()).ok()
 }
 
-/// Returns the time zone with this IANA name: from the system's database, else from the one that the program brings along. Debian 13 and
-/// Ubuntu 24.04 have moved older names to a package of their own (`tzdata-legacy`), and browsers still give them (`Asia/Calcutta`).
+/// Returns the time zone with this IANA name: from the system's database, else from the one that is compiled in. Debian 13 and
+/// Ubuntu 24.04 have moved older names to the package `tzdata-legacy`, but browsers still report them (`Asia/Calcutta`).
 pub fn zone(name: &str) -> Option<TimeZone> {
     let bundled = || TimeZoneDatabase::bundled().get(name);
     TimeZone::get(name).or_else(|_| bundled()).ok()

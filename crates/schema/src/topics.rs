@@ -37,9 +37,9 @@ impl Topic {
         }
     }
 
-    /// Splits a topic into the prefix of its device and its meaning. `None`: not the topic of a device.
+    /// Splits a topic into the prefix of its device and its meaning. Returns `None` if it is not the topic of a device.
     ///
-    /// Ids contain slashes, so the end of the topic decides. For that reason no part of an id may be one of these words.
+    /// Ids may contain slashes, so the end of the topic decides. For that reason no part of an id may be one of these words.
     pub fn read(topic: &str) -> Option<(&str, Self)> {
         let (rest, last) = topic.rsplit_once('/')?;
         let found = match last {
@@ -61,8 +61,8 @@ pub fn prefix_of(pattern: &str, device: &str) -> String {
     pattern.replace("{device}", device)
 }
 
-/// Returns the id of the device with this prefix, the inverse of [`prefix_of`]. `None`: the prefix does not follow the pattern,
-/// or the pattern has no placeholder for the device.
+/// Returns the id of the device with this prefix, the inverse of [`prefix_of`]. Returns `None` if the prefix does not follow the
+/// pattern, or the pattern has no placeholder for the device.
 pub fn device_of<'a>(pattern: &str, prefix: &'a str) -> Option<&'a str> {
     let (before, after) = pattern.split_once("{device}")?;
     let device = prefix.strip_prefix(before)?.strip_suffix(after)?;

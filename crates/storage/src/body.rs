@@ -9,7 +9,7 @@ use std::{fmt, io};
 
 use bytes::{Bytes, BytesMut};
 
-/// Smaller pieces are joined.
+/// Pieces below this size are joined.
 pub const MIN_PIECE: usize = 64 << 10;
 /// Largest piece. A link of 20 kbit/s sends one within a minute, so that the watchdog sees progress.
 pub const MAX_PIECE: usize = 128 << 10;
@@ -92,7 +92,7 @@ impl Body {
         self.len() == 0
     }
 
-    /// Computes the CRC32C of the bytes as they are now. Reads all of them and blocks: only for finding where damage arose.
+    /// Computes the CRC32C of the bytes as they are now. Reads all of them and blocks. Only used to find out where damage arose.
     ///
     /// # Errors
     /// The disk's error.

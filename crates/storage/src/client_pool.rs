@@ -3,8 +3,9 @@
 //! A client is built at the first attempt, inside the runtime that drives the attempts, and it dies with that runtime.
 //! All users of [`ClientPool::global`] must therefore share one runtime for the life of the process.
 //!
-//! A permanent token error poisons a client: its refresher has ended. So does a token request that is never answered: its refresher waits
-//! for ever. The client is discarded, and the next attempt builds another one, which reads the credentials file again.
+//! Two errors make a client unusable: a permanent token error, because its refresher has ended, and a token request that is never
+//! answered, because its refresher waits for ever. The client is then discarded, and the next attempt builds another one, which
+//! reads the credentials file again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
@@ -46,13 +47,13 @@ struct Built {
 pub(crate) struct Client {
     /// Number of this client among those of its pool entry.
     pub(crate) serial: u64,
-    /// A plain HTTP client: the client crate's own reads answers without a bound, and does much over gRPC only.
+    /// A plain HTTP client: the client crate's own reads answers without a limit, and supports much over gRPC only.
     pub(crate) http: reqwest::Client,
     pub(crate) provider: Provider,
     pub(crate) token_wait: TokenWait,
     pub(crate) origin: String,
     pub(crate) host: Option<String>,
-    /// The user has named the endpoint, and it is not a host of Google's: a gateway, which passes on to Google.
+    /// The user has set the endpoint, and it is not a host of Google: a gateway, which forwards to Google.
     pub(crate) is_gateway: bool,
     pub(crate) metadata_server: bool,
 }
@@ -85,6 +86,7 @@ impl ClientPool {
     }
 
     pub(crate) fn client(&self, endpoint: Endpoint, credentials: Credentials) -> Arc<SharedClient> {
+        // Decided here and not by the caller, so that no client for such an endpoint can have credentials.
         let credentials = if endpoint.takes_credentials() {
             credentials
         } else {
@@ -137,7 +139,7 @@ impl SharedClient {
                 ..error
             }
         })?;
-        // Whoever else wants a client waits for this one.
+        // The lock is held: a read that hangs would block all users of this client, so it has a timeout.
         let loaded = tokio::time::timeout(PATIENCE, self.key.credentials.load()).await;
         let loaded = loaded.map_err(|_| target.fail(Class::Transient, NO_FILE))?;
         let loaded = loaded.map_err(|error| target.fail(Class::Permanent, &error.to_string()))?;

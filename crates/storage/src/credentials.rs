@@ -1,7 +1,7 @@
 //! Credentials: Application Default Credentials, a credentials file, or none.
 //!
-//! Reads credential files and the environment; no text contains what is in them. Loading needs no network: the first request
-//! fetches the token.
+//! Reads credential files and the environment. Error texts never contain their content. Loading needs no network: the first
+//! request fetches the token.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ pub enum CredentialsFileError {
         /// The operating system's reason.
         reason: String,
     },
-    /// It holds no JSON object.
+    /// It is not JSON.
     #[error("the credentials file {} is not JSON (line {line}); download it again, a PEM or P12 key does not work", .path.display())]
     NotJson {
         /// The file.
@@ -76,10 +76,10 @@ pub enum CredentialsFileError {
 
 const HOW: &str = "use a service account key (gcloud iam service-accounts keys create) or a workload identity federation file";
 
-/// How long a file may take to be read: a disk that is away, or a pipe that nobody writes, takes for ever.
+/// Timeout for reading a file: on an unmounted network disk, or from a pipe that nobody writes, a read blocks for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// After so long the file may be another one than that which does not answer.
+/// After this time the path may lead to another file than the one whose read hangs.
 const HUNG: Duration = Duration::from_secs(60);
 
 /// Supported values of the field `type`.
@@ -100,8 +100,8 @@ pub(crate) struct Loaded {
 }
 
 impl Credentials {
-    /// Loads the credentials to check them, and drops them. Takes at most 5 s: of a file that does not answer nothing is known, and the
-    /// first request reports it. Must run inside tokio.
+    /// Loads the credentials to check them, and drops them. Takes at most 5 s: if a file does not answer by then, returns `Ok`,
+    /// and the first request reports the problem. Must run inside tokio.
     ///
     /// # Errors
     /// [`CredentialsFileError`] with the file and what is wrong with it.
@@ -124,8 +124,8 @@ impl Credentials {
         }
     }
 
-    /// Returns what signs in their name and the universe of a file: a key signs by itself, else the IAM API does (`signBlob`).
-    /// Must run inside tokio.
+    /// Returns the signer for these credentials and the universe domain: a service account key signs locally, otherwise the IAM
+    /// API signs (`signBlob`). Must run inside tokio.
     pub(crate) async fn signer(&self) -> Result<(OwnTasks<Signer>, Option<String>), CredentialsFileError> {
         let Some((path, text)) = self.file().await? else {
             let universe_domain = metadata_universe();
@@ -194,8 +194,8 @@ fn default_file() -> Option<(PathBuf, &'static str, bool)> {
     ))
 }
 
-/// Reads on tokio's blocking threads: the file may be on a network file system. One that does not answer holds one thread and few more,
-/// however often the file is asked for, see [`turn_at`].
+/// Reads on tokio's blocking threads, because the file may be on a network file system. A file that does not answer blocks one
+/// thread, and few more over time, however often it is read; see [`turn_at`].
 async fn read(path: PathBuf) -> std::io::Result<String> {
     let turn = turn_of(&path).lock_owned().await;
     let reading = tokio::task::spawn_blocking(move || {
@@ -206,16 +206,17 @@ async fn read(path: PathBuf) -> std::io::Result<String> {
     reading.await.map_err(std::io::Error::other)?
 }
 
-/// A lock of whoever reads a file, and since when it is in use without a break.
+/// The lock of the reader of a file, and the time since which it has been in use without a break.
 type Turn = (Instant, Arc<tokio::sync::Mutex<()>>);
 
-/// Returns the lock of whoever reads this file.
+/// Returns the lock that a reader of this file must hold.
 fn turn_of(path: &Path) -> Arc<tokio::sync::Mutex<()>> {
     turn_at(path, Instant::now())
 }
 
-/// The same. A lock that is held for a minute is replaced: its thread may hang in a file, or on a disk, that is not at that path any more,
-/// and the one that is there now is to be read. The next is replaced after two minutes, then four: what hangs for a week takes 14 threads.
+/// As [`turn_of`], at the time `now`. A lock that is held for a minute is replaced: its thread may hang in a file, or on a disk,
+/// that is no longer at that path, and the current file must be readable. The next lock is replaced after two minutes, then four:
+/// a hang of a week takes 14 threads.
 fn turn_at(path: &Path, now: Instant) -> Arc<tokio::sync::Mutex<()>> {
     static TURNS: Mutex<BTreeMap<PathBuf, Vec<Turn>>> = Mutex::new(BTreeMap::new());
     let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -236,7 +237,7 @@ fn turn_at(path: &Path, now: Instant) -> Arc<tokio::sync::Mutex<()>> {
 }
 
 fn metadata_server() -> Result<Loaded, CredentialsFileError> {
-    // The server is not asked for a universe domain: if absent, that takes as long as a name look-up may take.
+    // Asks the environment, not the server: without a metadata server, such a request takes as long as a name look-up may take.
     let universe_domain = metadata_universe();
     let server = MetadataServer::from_environment(quota_project(true)).map_err(|_| no_metadata_server())?;
     let provider = Provider::Metadata(server);
@@ -273,6 +274,7 @@ fn quota_project(application_default: bool) -> Option<String> {
 
 /// Returns the kind and content of a credentials file.
 fn parse(path: &Path, text: &str) -> Result<(&'static str, Value), CredentialsFileError> {
+    // Without the byte order mark that some editors write, and that JSON does not allow.
     let json: Value =
         serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| CredentialsFileError::NotJson {
             path: path.to_owned(),
@@ -284,7 +286,7 @@ fn parse(path: &Path, text: &str) -> Result<(&'static str, Value), CredentialsFi
     match KINDS.into_iter().find(|known| *known == kind) {
         Some(known) => Ok((known, json)),
         None => {
-            // The value may be anything, even a key in the wrong field.
+            // Not quoted as it is: the value may be a key in the wrong field.
             let plain = kind.len() <= 40 && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             let kind = if plain { kind } else { "?" }.to_owned();
             Err(CredentialsFileError::UnknownType {
@@ -299,6 +301,7 @@ fn from_json(path: &Path, text: &str, application_default: bool) -> Result<Loade
     let (kind, json) = parse(path, text)?;
     let universe_domain = universe_of(&json);
     let quota = quota_project(application_default);
+    // A macro, because the builders are different types without a common trait.
     macro_rules! build {
         ($module:ident) => {
             quota
@@ -310,7 +313,7 @@ fn from_json(path: &Path, text: &str, application_default: bool) -> Result<Loade
         };
     }
     let built = match kind {
-        // Signs its tokens itself.
+        // Signs its tokens locally, so no task of it can hang on a server.
         "service_account" => build!(service_account).map(OwnTasks::none),
         "external_account" => OwnTasks::build(|| build!(external_account)),
         "impersonated_service_account" => OwnTasks::build(|| build!(impersonated)),

@@ -130,15 +130,15 @@ impl Endpoint {
         self.origin.as_deref()
     }
 
-    /// Returns whether it stands between the user and Google, so that Google's own addresses may not be reachable: with TLS, and no host
-    /// of Google's.
+    /// Returns whether the endpoint is between the user and Google, so that Google's own addresses may not be reachable: it uses
+    /// TLS, and its host is not Google's.
     pub(crate) fn is_gateway(&self) -> bool {
         let host = self.origin.as_deref().and_then(|origin| origin.strip_prefix("https://"));
         host.is_some_and(|host| !is_google_host(host.split(':').next().unwrap_or_default()))
     }
 
-    /// Returns whether resumable uploads are used. Servers on a port of their own are emulators and gateways: some finish a session
-    /// that is only asked what it has, and the path to them is short.
+    /// Returns whether resumable uploads are used. Servers with a port are emulators and gateways. Some of them finish a session
+    /// at a mere status query; and the path to them is short, so a second upload costs little.
     pub(crate) fn can_resume(&self) -> bool {
         !self.port && self.credentials
     }
@@ -156,6 +156,7 @@ impl Endpoint {
             .map_or("", |(_, authority)| authority.split(':').next().unwrap_or(""));
         let host = match host.strip_suffix(&format!(".{domain}")) {
             None => None,
+            // The public addresses of Cloud Storage itself need no other `Host`.
             Some(prefix) if prefix == "storage" || prefix.ends_with("-storage") => None,
             Some(prefix) if prefix.starts_with("storage.") && prefix.ends_with(".rep") => None,
             Some(_) => Some(service),
@@ -164,7 +165,7 @@ impl Endpoint {
     }
 }
 
-/// Returns whether a host is Google's: equal to or below `googleapis.com`. A dot at the end is none of it.
+/// Returns whether a host is Google's: equal to or below `googleapis.com`. False for a host with a dot at its end.
 #[must_use]
 pub fn is_google_host(host: &str) -> bool {
     let below = host.strip_suffix(GOOGLE_DOMAIN);

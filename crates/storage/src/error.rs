@@ -24,8 +24,8 @@ pub enum Class {
     Transient,
     /// The server asks for a lower rate: 429, or 503 with `Retry-After`.
     Throttled,
-    /// The credentials were refused: 401, or no token is issued for them. They were dropped: the next attempt reads them again
-    /// and gets a new token. If that is refused too, the user has to act.
+    /// The credentials were refused: 401, or no token is issued for them. The client was discarded: the next attempt reads the
+    /// credentials again and gets a new token. If that is refused too, the user has to act.
     Auth,
     /// The user has to act: 400, 403, 404 and other 4xx, a 412 with a reason other than `conditionNotMet` (a policy of the
     /// organisation), unusable credentials files (no status).
@@ -40,7 +40,7 @@ pub enum Class {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct WriteError {
-    /// What to do.
+    /// The reaction that the error requires.
     pub class: Class,
     /// The server's status, if there was an answer.
     pub http_status: Option<u16>,
@@ -52,16 +52,16 @@ pub struct WriteError {
     pub server_date: Option<SystemTime>,
     /// Generation of a stored object that differs from what was sent: delete it before the next attempt.
     pub bad_generation: Option<i64>,
-    /// An earlier request of the same upload may have stored the object, whatever this one was answered.
+    /// An earlier request of the same upload may have stored the object, whatever the answer to this one is.
     pub may_be_stored: bool,
-    /// What happened, why, and what to do. Holds no secret.
+    /// What happened, why, and what to do. Contains no secret.
     pub message: String,
 }
 
 impl WriteError {
-    /// Returns whether the server stated that this request stored nothing. It may have stored the object if there was no answer,
-    /// after a gateway timeout or a server error, if another request for the same object is under way (409), and if only the session
-    /// of a resumable upload is lost.
+    /// Returns whether the server stated that this request stored nothing. The object may be stored if there was no answer, after
+    /// a gateway timeout or a server error, if another request for the same object is under way (409), and if only the session of
+    /// a resumable upload is lost.
     #[must_use]
     pub fn says_nothing_was_stored(&self) -> bool {
         match self.http_status {
@@ -284,10 +284,10 @@ fn class_of(status: u16, retry_after: Option<Duration>, why: &Reason, situation:
     match status {
         401 => Class::Auth,
         403 if is_rate_limit(reason) || why.code.as_deref().is_some_and(is_rate_limit) => Class::Throttled,
-        // Of the session, which another request may have finished or moved on: the next attempt begins a new one. The request that
-        // begins it gets the answers about bucket and object.
+        // In a session these are about the session: another request may have finished it or changed its offset. The next attempt
+        // begins a new one. A bucket or an object that is refused shows in the request that begins a session.
         400 | 404 | 410 | 416 if situation.in_session => Class::Transient,
-        // The checksum does not match: the bytes were damaged in transit, or before; the writer checks which.
+        // The checksum does not match: the bytes were damaged in transit or before. `blamed` of the writer finds out which.
         400 if is_checksum(reason) => Class::Transient,
         // Another request for the same object is under way, such as our own before the connection broke.
         409 => Class::Transient,
@@ -313,7 +313,7 @@ fn is_checksum(reason: &str) -> bool {
     reason.contains("crc32c") || reason.contains("checksum")
 }
 
-/// Returns how far this machine's clock is off if that is enough to have tokens refused (Google tolerates minutes).
+/// Returns how far this machine's clock is off if that is enough for tokens to be refused (Google tolerates minutes).
 fn skew(server: SystemTime) -> Option<Duration> {
     let now = SystemTime::now();
     let skew = now.duration_since(server).or_else(|_| server.duration_since(now)).ok()?;

@@ -1,6 +1,6 @@
-//! The plain HTTP client of this crate, and its name look-up.
+//! The HTTP client of this crate, and its name look-up.
 //!
-//! Its own limits are for connecting alone; afterwards an attempt ends by its lack of progress, see `watchdog`.
+//! Its own timeouts are for connecting only. Afterwards, an attempt ends when it makes no progress, see `watchdog`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 /// User agent of the requests.
 pub(crate) const USER_AGENT: &str = concat!("gst-plugin-gcstreamer/", env!("CARGO_PKG_VERSION"));
 
-/// How long connecting may take: name look-up, TCP and TLS. The addresses of one family share it, see [`MAX_ADDRESSES`].
+/// Timeout for connecting: name look-up, TCP and TLS. The addresses of one family share it, see [`MAX_ADDRESSES`].
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
-/// How many addresses of one family are tried at once. Cloud Storage has 16: with a sixteenth of the limit each, a satellite link would never
-/// connect.
+/// Maximum number of addresses of one family that are tried for a connection. Cloud Storage has 16: with a sixteenth of
+/// [`CONNECT_LIMIT`] for each, a satellite link would never connect.
 const MAX_ADDRESSES: usize = 3;
 
 /// Returns a plain HTTP client that neither follows redirects nor retries; sets up TLS for the process.
@@ -25,16 +25,17 @@ pub(crate) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
     builder().build()
 }
 
-/// The same without the proxies of the environment: for a server of this machine or of its network.
+/// As [`http_client`], without the proxies of the environment: for a server of this machine or of its network.
 pub(crate) fn direct_http_client() -> Result<reqwest::Client, reqwest::Error> {
     builder().no_proxy().build()
 }
 
 fn builder() -> ClientBuilder {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // If another thread was first, its provider is just as good.
+        // Fails if another thread was first. Its provider serves as well.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     }
+    // Redirects and retries are off, because one call is one attempt: the scheduler decides about the next one.
     let builder = reqwest::Client::builder()
         .http1_only()
         .user_agent(USER_AGENT)
@@ -42,15 +43,16 @@ fn builder() -> ClientBuilder {
         .retry(reqwest::retry::never())
         .connect_timeout(CONNECT_LIMIT)
         .dns_resolver(Arc::<Resolver>::default());
-    // The default of 30 s would end a connection that a slow link holds up before `request-timeout` does. Connections of the pool that are
-    // dead are found by their keep-alive within 60 s.
+    // The default of 30 s would end a connection on a slow link before `request-timeout` does. Dead connections in the pool are
+    // found by their keep-alive within 60 s.
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     let builder = builder.tcp_user_timeout(None::<Duration>);
     builder
 }
 
-/// Looks names up, and puts another address first each time: the HTTP client tries those of one family one after the other, and an attempt
-/// with a short `request-timeout` ends at the first that does not answer.
+/// Looks up names and puts another address first each time. The HTTP client tries the addresses of one family in sequence, and an
+/// attempt with a short `request-timeout` ends at the first address that does not answer. The rotation lets the next attempt try
+/// another.
 #[derive(Debug, Default)]
 struct Resolver {
     turn: AtomicUsize,
@@ -60,7 +62,7 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
-            // Port 0: the HTTP client puts that of the address there.
+            // Port 0: the HTTP client replaces it with the port of the URL.
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let addresses: Addrs = Box::new(in_turn(found, turn).into_iter());
             Ok(addresses)
@@ -68,7 +70,8 @@ impl Resolve for Resolver {
     }
 }
 
-/// Returns some of the addresses, beginning with another one at each turn. The system's choice of the first family stays.
+/// Returns at most [`MAX_ADDRESSES`] addresses of each family, beginning with another one at each `turn`. Keeps the system's
+/// order of the two families.
 fn in_turn(found: impl Iterator<Item = SocketAddr>, turn: usize) -> Vec<SocketAddr> {
     let mut found = found.peekable();
     let is_ipv6_first = found.peek().is_some_and(SocketAddr::is_ipv6);
@@ -93,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers one request at 127.0.0.1, and nobody that answers at 127.0.0.2, at the same port.
+    /// A server that answers one request at 127.0.0.1, and a listener at the same port of 127.0.0.2 that does not answer.
     async fn one_of_two_answers() -> (u16, Vec<Box<dyn Any>>) {
         let live = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = live.local_addr().unwrap().port();
@@ -107,7 +110,7 @@ mod tests {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(silent).unwrap();
         let mut kept: Vec<Box<dyn Any>> = vec![Box::new(socket.listen(1).unwrap())];
-        // Its queue is full when a connection is made no more.
+        // Fills the accept queue: then connections are no longer established.
         while let Ok(connected) = timeout(Duration::from_secs(1), TcpStream::connect(silent)).await {
             kept.push(Box::new(connected.unwrap()));
         }
@@ -134,7 +137,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name());
         let numbers: Vec<i32> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
         numbers.into_iter().find_map(|number| {
-            // SAFETY: of a file that another test has closed meanwhile the calls only return errors.
+            // SAFETY: if another test has closed the descriptor meanwhile, the calls only return errors.
             let file = unsafe { BorrowedFd::borrow_raw(number) };
             let peer = SocketAddr::try_from(rustix::net::getpeername(file).ok()??).ok()?;
             let is_ours = peer == server;

@@ -3,14 +3,14 @@
 //!
 //! The only crate that names `google-cloud-storage`, `google-cloud-auth` and `reqwest`. It knows no GStreamer, chunks or disks,
 //! and makes no timing decisions: **one call is one attempt**. The scheduler of the plugin decides when to retry, how many
-//! attempts run at once and at which rate; [`WriteError`] holds what it needs for that.
+//! attempts run at once and at which rate; [`WriteError`] has the information for that.
 //!
 //! Every attempt to store guarantees:
 //! 1. `ifGenerationMatch=0` and a CRC32C known beforehand: an attempt can neither overwrite an object nor store damaged bytes
 //!    unnoticed.
 //! 2. It ends: an attempt without progress for `request-timeout` is dropped together with its connection.
 //! 3. Success means that the server named a generation and exactly the size and checksum of the bytes given.
-//! 4. No returned text holds a token, a key, a signature or a password.
+//! 4. No returned text contains a token, a key, a signature or a password.
 //! 5. The payload is not copied, except to join pieces below 64 KiB.
 
 use std::collections::BTreeMap;
@@ -96,7 +96,7 @@ pub struct Stored {
 
 /// Limits the rate of an upload: called before each piece leaves.
 ///
-/// Time spent in [`Pacer::admit`] counts as progress: an attempt is never given up because of it.
+/// Time spent in [`Pacer::admit`] counts as progress: it never ends an attempt.
 pub trait Pacer: Send + Sync {
     /// Waits until `bytes` may leave.
     fn admit(&self, bytes: usize) -> BoxFuture<'_, ()>;

@@ -1,5 +1,5 @@
-//! Access tokens of the metadata server, over plain HTTP: outside Google Cloud anybody on the network may answer in its place. So
-//! an answer is read up to a limit, which the client crate has none of.
+//! Access tokens of the metadata server, over plain HTTP. Outside Google Cloud, anybody on the network may answer in its place,
+//! so an answer is read up to a limit. The client crate has no such limit.
 //!
 //! <https://cloud.google.com/compute/docs/access/authenticate-workloads#applications>
 
@@ -16,27 +16,28 @@ use super::http_client::direct_http_client;
 use super::object_api::read;
 use super::own_tasks::OwnTasks;
 
-/// Where it is, unless the variable says otherwise.
+/// Host of the server, unless the environment variable sets another one.
 const ROOT: &str = "metadata.google.internal";
 const VARIABLE: &str = "GCE_METADATA_HOST";
 const PATH: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
-/// Longest answer that is read, bytes. A token has 1 to 2 KiB, at most 4.
+/// Maximum length of an answer in bytes. A token has 1 to 2 KiB, at most 4.
 const MAX_ANSWER: usize = 64 << 10;
-/// Life that a token must have left not to be renewed. The server issues another one in the last 5 minutes.
+/// Minimum remaining lifetime of a token that is not renewed. The server issues a new one in the last 5 minutes of the old one,
+/// so this must be shorter.
 const RENEW: Duration = Duration::from_secs(225);
-/// Life that a token must have left to be used.
+/// Minimum remaining lifetime of a token that is used.
 const USABLE: Duration = Duration::from_secs(10);
-/// How long a renewal may take while the token is still usable.
+/// Timeout of a renewal while the old token is still usable.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause after a renewal that failed while the token is still usable.
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
-/// Life of a token of which the server does not say it.
+/// Lifetime of a token if the server does not state one.
 const UNSAID: Duration = Duration::from_secs(300);
 
-/// What gives a request its credentials.
+/// The source of a request's credentials.
 #[derive(Debug)]
 pub(crate) enum Provider {
-    /// The client crate, for what a file names.
+    /// The client crate, for credentials files.
     Library(OwnTasks<Credentials>),
     /// The metadata server.
     Metadata(MetadataServer),
@@ -55,8 +56,8 @@ impl Provider {
     }
 }
 
-/// Fetches and keeps the access token of this machine's service account. Without a usable token, dropping a call of
-/// [`MetadataServer::headers`] lets the next one ask again.
+/// Fetches and caches the access token of this machine's service account. Without a usable token, dropping a call of
+/// [`MetadataServer::headers`] lets the next call send a request of its own.
 #[derive(Debug)]
 pub(crate) struct MetadataServer {
     http: reqwest::Client,
@@ -68,7 +69,7 @@ pub(crate) struct MetadataServer {
 #[derive(Debug, Default)]
 struct Held {
     token: Option<Token>,
-    /// No renewal before, as long as the token is usable: one is under way, or has failed.
+    /// No renewal before this time while the token is usable: one is in progress, or has failed.
     renew_at: Option<Instant>,
 }
 
@@ -94,7 +95,8 @@ impl MetadataServer {
 
     fn at(host: &str, quota_project: Option<String>) -> Result<Self, reqwest::Error> {
         Ok(Self {
-            // A proxy of the environment stands elsewhere: it does not reach the server of this machine, or answers with a token of its own.
+            // Not through a proxy: it cannot reach the metadata server of this machine, or it answers with the token of its own
+            // machine.
             http: direct_http_client()?,
             url: format!("http://{}{PATH}", host.trim_end_matches('/')),
             quota_project,
@@ -115,7 +117,7 @@ impl MetadataServer {
     async fn token(&self) -> Result<Token, CredentialsError> {
         let mut held = self.held.lock().await;
         let Some(token) = held.token.clone().filter(|token| token.has_left(USABLE)) else {
-            // All wait for one answer: nothing can be sent without it.
+            // The lock is held during the request: nothing can be sent without a token, so all callers wait for the same answer.
             let fetched = self.fetch().await?;
             *held = Held {
                 token: Some(fetched.clone()),
@@ -128,7 +130,7 @@ impl MetadataServer {
             return Ok(token);
         }
         held.renew_at = Some(now + RENEW_AGAIN);
-        // One request waits for the server; the others go on with the token that there is.
+        // Unlocked during the renewal: only this caller waits for it, the others use the current token.
         drop(held);
         let Ok(Ok(renewed)) = timeout(PATIENCE, self.fetch()).await else {
             return Ok(token);
@@ -142,7 +144,9 @@ impl MetadataServer {
 
     async fn fetch(&self) -> Result<Token, CredentialsError> {
         const WHAT: &str = "failed to fetch token";
+        // The server refuses requests without this header.
         let call = self.http.get(&self.url).header("metadata-flavor", "Google");
+        // Taken before the request, so that the token never seems to live longer than it does.
         let asked = Instant::now();
         let response = call.send().await.map_err(|error| CredentialsError::new(true, WHAT, error))?;
         let status = response.status();
@@ -155,7 +159,7 @@ impl MetadataServer {
                 format!("{WHAT}: the metadata server answered {}", status.as_u16()),
             ));
         }
-        // What answers like that is no metadata server: a network that redirects unknown names to a page of its own.
+        // Not a metadata server: some networks redirect unknown names to a page of their own.
         let stranger = |why: &str| CredentialsError::from_msg(false, format!("{WHAT}: the answer {why}"));
         if !is_whole {
             return Err(stranger("is longer than 64 KiB, so it is not the metadata server's"));
@@ -247,7 +251,7 @@ mod tests {
         }
     }
 
-    /// Gives a token that is about to expire, and then answers nobody.
+    /// Returns a token that is about to expire, and then answers no more requests.
     #[tokio::test]
     async fn a_server_that_falls_silent_holds_up_nobody_who_has_a_good_token() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -282,7 +286,7 @@ mod tests {
         waited.sort_unstable();
         assert!(waited[6] < Duration::from_secs(3), "{waited:?}");
         assert!(waited[7] < PATIENCE + Duration::from_secs(3), "{waited:?}");
-        // Nor is it asked again at once.
+        // Another request does not ask it again at once.
         let began = Instant::now();
         server.headers().await.unwrap();
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());

@@ -17,12 +17,12 @@ use super::client_pool::Client;
 use super::error::{Class, Situation, Target, WriteError};
 use super::token_wait::NoAnswer;
 
-/// Longest answer that is read, bytes. Cloud Storage's are a few KiB; a server that never ends one must not fill the memory.
+/// Maximum length of an answer in bytes. Those of Cloud Storage have a few KiB; one that never ends must not fill the memory.
 const MAX_ANSWER: usize = 64 << 10;
 /// Error text for a longer answer.
 const TOO_LONG: &str = "the answer is longer than 64 KiB, so it is not Cloud Storage's; a login page or a proxy stands between";
 
-/// Error text for an answer with a `Content-Encoding`: none is asked for.
+/// Error text for an answer with a `Content-Encoding`. Requests do not ask for one.
 const CODED: &str = "the answer is compressed, which was not asked for; a proxy stands between";
 
 impl Client {
@@ -43,6 +43,7 @@ impl Client {
             .call(Method::DELETE, target, &[("generation", &generation.to_string())])
             .await
         {
+            // Already deleted, for example by an attempt whose answer was lost.
             Err(error) if error.http_status == Some(404) => Ok(()),
             other => other.map(|_| ()),
         }
@@ -101,7 +102,7 @@ impl Client {
         match (status.is_success(), unread) {
             (true, None) => Ok(body),
             (true, Some(why)) => Err(target.unreadable(why)),
-            // The reason decides what a 412 means; it may be in what was not read.
+            // The class of a 412 depends on its reason, which may be in the part that was not read.
             (false, Some(why)) if status.as_u16() == 412 => Err(target.unreadable(why)),
             (false, Some(why)) => Err(target.refused(status.as_u16(), &headers, &Reason::of_text(why), situation)),
             (false, None) => Err(target.refused(status.as_u16(), &headers, &reason_of(&body), situation)),

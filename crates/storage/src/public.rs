@@ -8,7 +8,7 @@ use super::causes::told;
 use super::http_client::http_client;
 use super::object_api::read;
 
-/// Time for the whole attempt.
+/// Timeout of the whole attempt.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a public file could not be read.

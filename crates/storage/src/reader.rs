@@ -1,7 +1,7 @@
 //! Lists objects and reads ranges of them, over the JSON API.
 //!
-//! As with the writer, **one call is one attempt**, it ends after `request-timeout` without progress, and no text holds a secret.
-//! A read is pinned to a generation: its bytes are of that version of the object, or the read fails.
+//! As with the writer, **one call is one attempt**, it ends after `request-timeout` without progress, and no text contains a
+//! secret. A read is pinned to a generation: its bytes are of that version of the object, or the read fails.
 //!
 //! <https://cloud.google.com/storage/docs/json_api/v1/objects/get>
 
@@ -21,9 +21,9 @@ use super::listing::{ListQuery, Page};
 use super::object_api::{encoded, read};
 use super::{ClientPool, Credentials, DEFAULT_REQUEST_TIMEOUT, Endpoint};
 
-/// Longest listing page that is read: 1000 objects with 8 KiB of metadata and names of 1 KiB each.
+/// Maximum length of a listing page in bytes. Fits 1000 objects with 8 KiB of metadata and names of 1 KiB each.
 const MAX_PAGE: usize = 16 << 20;
-/// Longest error body that is read.
+/// Maximum length of an error body in bytes.
 const MAX_REASON: usize = 64 << 10;
 
 /// Lists and reads the objects of Cloud Storage. Needs `storage.objects.list` and `storage.objects.get`.
@@ -162,6 +162,7 @@ impl Download {
                 Err(target.fail(Class::Transient, &what))
             }
             Ok(Ok(Some(mut piece))) => {
+                // A server that ignores the range sends more than was requested.
                 piece.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
                 self.left -= piece.len() as u64;
                 Ok(Some(piece))

@@ -1,7 +1,7 @@
-//! An object in a resumable session: the server keeps what it has of a broken upload.
+//! Uploads an object in a resumable session: after a break, the server keeps the bytes that it has received.
 //!
-//! The client crate can do this too, but it reads an answer to its end, however long it is, and sends the access token to
-//! whatever address the server names as the session's.
+//! The client crate can do this too, but it reads an answer of any length to its end, and sends the access token to
+//! whatever session address the server names.
 //!
 //! <https://cloud.google.com/storage/docs/performing-resumable-uploads>
 
@@ -22,14 +22,14 @@ use super::{ObjectRequest, Pacer};
 
 /// Wait before a broken session is resumed.
 const RESUME_AFTER: Duration = Duration::from_secs(1);
-/// How often bytes are sent without the server having more of them afterwards than it ever had. One that keeps answering 308 without storing
-/// anything must not hold the attempt for ever.
+/// Maximum number of sends in a row after which the server has no more bytes than ever before. Ends an attempt at a server that
+/// keeps answering 308 without storing anything.
 const MAX_READS: u32 = 2;
-/// How many times its size an object may be sent in one attempt: a server that has one byte more each time must not either. A bad link that
-/// breaks again and again loses what lies in the socket buffers each time, which is often more than what arrives.
+/// Maximum number of bytes sent in one attempt, as a multiple of the object's size. Ends an attempt at a server that has one byte
+/// more each time. Well above 1, because each break of a bad link loses the bytes in the socket buffers, often more than arrived.
 const MAX_SENT: u64 = 8;
 
-/// What a session holds.
+/// What the server has of a session.
 enum Held {
     /// The finished object.
     Object(Description),
@@ -80,7 +80,8 @@ impl Client {
         }
     }
 
-    /// Returns the address that requests of a session go to. `None` for one at another server, which must not get credentials.
+    /// Returns the address for the requests of a session; `None` if `location` is at another server, which must not get
+    /// credentials.
     fn session_url(&self, location: &str) -> Option<Url> {
         let own = Url::parse(&self.origin).ok()?;
         let url = own.join(location).ok()?;
@@ -93,14 +94,15 @@ impl Client {
             at_endpoint.set_query(url.query());
             at_endpoint
         };
-        // A gateway may pass the server's own address on, whatever that is. Not that of a login page.
+        // A gateway may return the address of the server behind it. `upload_id` distinguishes that from the address of a login
+        // page.
         if self.is_gateway && url.query_pairs().any(|(name, _)| name == "upload_id") {
             return Some(at_endpoint());
         }
         let is_https = url.scheme() == "https" && url.port().is_none() && own.scheme() == "https";
         let host = url.host_str().filter(|_| is_https)?;
         if self.host.as_deref() == Some(host) {
-            // A private endpoint serves this host: its own address may not be reachable from here.
+            // The endpoint is a private one for this host, whose public address may not be reachable from here.
             return Some(at_endpoint());
         }
         (is_google_host(host) && self.host.is_none() && !self.is_gateway).then_some(url)
@@ -112,8 +114,8 @@ const ELSEWHERE: &str =
     "the answer names a session at another server, which gets neither the object nor credentials; a proxy stands between";
 
 impl Session<'_> {
-    /// Sends the object. A connection that breaks after bytes have left is resumed where the server's bytes end, as long as it has more of
-    /// them than ever before, and [`MAX_SENT`] is not reached.
+    /// Sends the object. If the connection breaks after bytes have left, resumes where the server's bytes end. Stops when the
+    /// server has no more bytes than ever before ([`MAX_READS`]), or when [`MAX_SENT`] is reached.
     pub(crate) async fn store(&self, pacer: &Arc<dyn Pacer>, progress: &Arc<Progress>) -> Result<Description, WriteError> {
         let (mut offset, mut furthest, mut reads, mut is_first) = (0, 0, 0, true);
         let max_sent = self.request.size.max(1).saturating_mul(MAX_SENT);
@@ -132,7 +134,8 @@ impl Session<'_> {
             match self.held().await.map_err(later)? {
                 Held::Object(object) => return Ok(object),
                 Held::Bytes(held) => {
-                    // Not compared with the last answer: one that goes back and forth would never end.
+                    // Compared with the maximum, not with the last answer: a server whose offset goes back and forth would never
+                    // end the loop.
                     if held > furthest {
                         (furthest, reads) = (held, 0);
                     }
@@ -150,14 +153,14 @@ impl Session<'_> {
         let source = source.map_err(|error| self.target.of_source(&error))?;
         let range = match size.checked_sub(1) {
             Some(last) if offset < size => format!("bytes {offset}-{last}/{size}"),
-            // Nothing is left to send: the server has yet to finish the object.
+            // The server has all bytes, but has not finished the object.
             _ => format!("bytes */{size}"),
         };
         let call = self.put().await?.header(CONTENT_RANGE, range);
         self.answer(call.body(streamed(source))).await
     }
 
-    /// Asks what the server has.
+    /// Asks the server how many bytes it has.
     async fn held(&self) -> Result<Held, WriteError> {
         let call = self.put().await?.header(CONTENT_RANGE, "bytes */*");
         self.answer(call.header(CONTENT_LENGTH, 0)).await
@@ -171,7 +174,7 @@ impl Session<'_> {
 
     async fn answer(&self, call: RequestBuilder) -> Result<Held, WriteError> {
         let response = call.send().await.map_err(|error| self.target.http_error(&error))?;
-        // 308 is "Resume Incomplete" here; its body means nothing and is not read.
+        // 308 is "Resume Incomplete" here; its body has no meaning and is not read.
         if response.status().as_u16() == 308 {
             return Ok(Held::Bytes(held_bytes(response.headers())));
         }
@@ -182,14 +185,14 @@ impl Session<'_> {
     }
 }
 
-/// Returns how many bytes a 308 says the server has; without a `Range`, or with an unreadable one, none.
+/// Returns how many bytes the server has, from the `Range` of a 308 answer; 0 if that is absent or unreadable.
 fn held_bytes(headers: &HeaderMap) -> u64 {
     let range = headers.get(RANGE).and_then(|range| range.to_str().ok());
     let last = range.and_then(|range| range.trim().strip_prefix("bytes=0-")?.parse::<u64>().ok());
     last.map_or(0, |last| last.saturating_add(1))
 }
 
-/// An error after bytes were sent whose answer was lost: it says nothing of them.
+/// Marks an error that follows a send without an answer: it does not tell whether that send stored the object.
 fn later(error: WriteError) -> WriteError {
     WriteError {
         may_be_stored: true,
@@ -197,7 +200,7 @@ fn later(error: WriteError) -> WriteError {
     }
 }
 
-/// Returns whether the session may go on after this error. A request to wait is handled by the scheduler, not here.
+/// Returns whether the session can be resumed after this error. Answers that ask to wait (429) are left to the scheduler.
 fn is_broken(error: &WriteError) -> bool {
     error.class == Class::Transient
         && match error.http_status {
@@ -218,7 +221,7 @@ mod tests {
     use google_cloud_auth::credentials::anonymous;
     use reqwest::header::HeaderValue;
 
-    /// Where the requests of a session go that is at this address.
+    /// Returns where the requests of a session at this address go.
     fn session_at(endpoint: Option<&str>, location: &str) -> Option<String> {
         let endpoint = endpoint.map_or_else(Endpoint::google, |uri| Endpoint::resolve(Some(uri), None).unwrap());
         let (origin, host) = endpoint.origin_and_host(None);

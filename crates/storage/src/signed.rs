@@ -1,7 +1,7 @@
-//! Addresses that let anyone who has them read one generation of an object for some time (V4 signed URLs).
+//! V4 signed URLs: addresses with which anyone can read one generation of an object for a limited time.
 //!
-//! A service account key signs by itself; the metadata server's account and impersonated ones ask the IAM API (`signBlob`) each
-//! time, which needs `iam.serviceAccounts.signBlob` on the account.
+//! A service account key signs locally. The metadata server's account and impersonated accounts call the IAM API (`signBlob`) for
+//! each address, which needs `iam.serviceAccounts.signBlob` on the account.
 //! <https://cloud.google.com/storage/docs/access-control/signed-urls>
 
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use super::own_tasks::OwnTasks;
 use super::token_wait::{NoAnswer, TOKEN_LIMIT, TokenWait};
 use super::{Credentials, CredentialsFileError, Endpoint};
 
-/// Longest life of a V4 signed URL: 7 days.
+/// Maximum lifetime of a V4 signed URL: 7 days.
 const MAX_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Why an address is not signed.
+/// Why an address cannot be signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
     /// The endpoint takes no credentials, so none can sign for it.
@@ -107,8 +107,8 @@ impl UrlSigner {
         }
     }
 
-    /// <https://cloud.google.com/storage/docs/authentication/canonical-requests>. Not by the builder of `google-cloud-storage`: it signs the
-    /// host without its port, which clients send.
+    /// Signs a canonical request, <https://cloud.google.com/storage/docs/authentication/canonical-requests>. Does not use the
+    /// builder of `google-cloud-storage`, because it signs the host without its port, and clients send the port.
     async fn signed(
         &self,
         signer: &Signer,
@@ -121,7 +121,7 @@ impl UrlSigner {
         let date = now.strftime("%Y%m%dT%H%M%SZ").to_string();
         let scope = format!("{}/auto/storage/goog4_request", now.strftime("%Y%m%d"));
         let who = encoded(&format!("{}/{scope}", signer.client_email().await?));
-        // Sorted by name.
+        // The canonical request requires this order: sorted by name.
         let query = format!(
             "X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Credential={who}&X-Goog-Date={date}&X-Goog-Expires={life}&X-Goog-SignedHeaders=host&generation={generation}"
         );

@@ -31,6 +31,7 @@ impl Client {
         let text = Part::text(resource(request).to_string()).mime_str("application/json; charset=UTF-8");
         let media = Part::stream_with_length(streamed(source), request.size);
         let form = Form::new().part("metadata", text.map_err(broken)?).part("media", media);
+        // Not `RequestBuilder::multipart`, which sends `multipart/form-data`: the JSON API requires `multipart/related`.
         let boundary = format!("multipart/related; boundary={}", form.boundary());
         let call = self.http.post(url).header(CONTENT_TYPE, boundary);
         let call = self.authorized(call, target, situation).await?;

@@ -53,7 +53,7 @@ impl Source {
         Ok(source)
     }
 
-    /// Returns the next piece, once the pacer lets it leave; `None` at the end.
+    /// Returns the next piece when the pacer admits it; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, SourceError>> {
         self.progress.touch();
         let piece = match self.reader.next(self.pacer.piece()).await {

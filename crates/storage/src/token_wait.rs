@@ -1,18 +1,19 @@
-//! How long a token is waited for.
+//! Limits the wait for a token.
 //!
-//! The client crate fetches tokens in a task of its own and without a time limit. A single request that is never answered holds up all who
-//! need a token, also those who come later, until another client is built.
+//! The client crate fetches tokens in a task of its own and without a timeout. A single request that is never answered blocks all
+//! callers that need a token, later ones included, until another client is built.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-/// How long a token server may take to answer. Independent of `request-timeout`: a server that is slower than that gives its token to the
-/// next attempt.
+/// Timeout for an answer of the token server. Independent of `request-timeout`: if that is shorter and ends the attempt, the
+/// token still arrives and serves the next attempt.
 pub(crate) const TOKEN_LIMIT: Duration = Duration::from_secs(30);
 
-/// Since when a token is waited for. Those who wait may give up early, so the time counts from the first who waited in vain.
+/// Start of the current wait for a token. A caller may give up early, so the time counts from the first caller that got no
+/// answer.
 #[derive(Debug, Default)]
 pub(crate) struct TokenWait(Mutex<Option<Instant>>);
 
@@ -21,7 +22,7 @@ pub(crate) struct TokenWait(Mutex<Option<Instant>>);
 pub(crate) struct NoAnswer;
 
 impl TokenWait {
-    /// Waits for an answer, whatever it is, at most [`TOKEN_LIMIT`].
+    /// Waits for the answer of `call`, a success or an error, at most [`TOKEN_LIMIT`].
     pub(crate) async fn answer<F: Future>(&self, call: F) -> Result<F::Output, NoAnswer> {
         self.since().get_or_insert_with(Instant::now);
         let answer = timeout(TOKEN_LIMIT, call).await.map_err(|_| NoAnswer)?;
@@ -29,7 +30,7 @@ impl TokenWait {
         Ok(answer)
     }
 
-    /// Returns whether no answer has come for [`TOKEN_LIMIT`]: none will, and whoever needs one has to ask anew.
+    /// Returns whether no answer has arrived for [`TOKEN_LIMIT`]. None will arrive, so another client must be built.
     pub(crate) fn is_over(&self) -> bool {
         self.since().is_some_and(|since| since.elapsed() >= TOKEN_LIMIT)
     }

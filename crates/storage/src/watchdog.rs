@@ -1,4 +1,5 @@
-//! Ends an attempt that makes no progress. The client crate has no timeout of any kind on uploads.
+//! Ends an attempt that makes no progress. Nothing else limits an upload in progress: the HTTP client's timeouts are for
+//! connecting.
 //!
 //! Requests for bytes, taking them and waiting in the pacer count as progress. When all bytes are taken, many are still in this
 //! machine's socket buffers: the answer may then take as long as sending took, plus the limit at most. The time before the first
@@ -93,7 +94,8 @@ impl Progress {
         state.done = false;
     }
 
-    /// Returns how many bytes of the body have left, in all tries. Only with some can the server have received a complete request.
+    /// Returns how many bytes of the body have left, in all tries. If it is 0, the server cannot have received a complete
+    /// request.
     pub(crate) fn sent(&self) -> u64 {
         self.state().sent
     }
@@ -112,9 +114,11 @@ impl Progress {
     fn deadline(&self, limit: Duration) -> Instant {
         let now = Instant::now();
         let state = self.state();
+        // Waiting in the pacer counts as progress.
         if state.waiting > 0 {
             return now + limit;
         }
+        // Sent bytes may still be in the socket buffers: the answer may take as long as sending took, without the pauses.
         let grace = match state.first {
             Some(first) if state.done => (state.last - first).saturating_sub(state.paused).min(limit),
             _ => Duration::ZERO,
@@ -160,11 +164,13 @@ pub(crate) async fn watch<F: Future>(progress: &Progress, limit: Duration, attem
     let limit = limit.min(Duration::from_secs(365 * 86400));
     let mut attempt = pin!(attempt);
     loop {
+        // `biased`: a result that is ready takes precedence over the timeout.
         let deadline = progress.deadline(limit);
         tokio::select! {
             biased;
             output = &mut attempt => return Ok(output),
             () = tokio::time::sleep_until(deadline) => {
+                // Progress during the sleep has moved the deadline.
                 if progress.deadline(limit) <= Instant::now() {
                     return Err(progress.stalled());
                 }

@@ -1,8 +1,8 @@
 //! The [`ObjectWriter`] of Cloud Storage.
 //!
 //! Objects below 16 MiB are sent as one multipart request (`single_shot`): one round trip and no server state. Larger ones use a
-//! resumable session (`resumable`), which may break **once** and continues where the server's bytes end. A second break ends the
-//! attempt, and the next one starts over (no session is kept). An endpoint with a port never gets a session, see
+//! resumable session (`resumable`): after a break it continues where the server's bytes end, while the server gains bytes. The
+//! next attempt starts over, because no session is kept. An endpoint with a port never gets a session, see
 //! `Endpoint::can_resume`; the path to a private or emulated server is short anyway.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{BoxFuture, ClientPool, Credentials, DEFAULT_REQUEST_TIMEOUT, Endpoin
 use gcstreamer_schema::limits::{check_bucket, check_metadata, check_object_name};
 use gcstreamer_schema::redact;
 
-/// Uploads of at least this size are resumable; so a broken connection costs at most this many bytes.
+/// Uploads of at least this size are resumable, so a broken connection costs at most this many bytes.
 const RESUMABLE_FROM: u64 = 16 << 20;
 
 /// Stores objects in Cloud Storage.
@@ -171,7 +171,7 @@ fn verified(request: &ObjectRequest, target: Target<'_>, object: &Description) -
     let bucket = object.bucket.rsplit('/').next().unwrap_or_default();
     let is_other = |said: &str, wanted: &str| !said.is_empty() && said != wanted;
     if is_other(&object.name, &request.name) || is_other(bucket, &request.bucket) {
-        // Nothing is deleted: the answer does not prove what is stored under our name.
+        // No `bad_generation`, so nothing is deleted: the answer does not prove what is stored under our name.
         let what = format!(
             "the answer is about gs://{bucket}/{}, another object; a proxy or a cache stands between",
             redact(&object.name)
@@ -179,7 +179,7 @@ fn verified(request: &ObjectRequest, target: Target<'_>, object: &Description) -
         return Err(target.fail(Class::Transient, &what));
     }
     let Some(size) = object.size else {
-        // Nothing is deleted: what is stored may be all of it.
+        // No `bad_generation`, so nothing is deleted: the stored object may be complete.
         let what = "the answer names no size, so it proves nothing; the object may be stored";
         return Err(target.fail(Class::Transient, what));
     };

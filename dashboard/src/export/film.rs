@@ -1,8 +1,9 @@
 //! A range as one plain MP4: sample tables in the header, then the samples, and an edit list that shows exactly the range.
 //!
-//! PURE. Two passes over the chunks: the first reads every chunk for its sample tables ([`cut`], [`Film::push`]) and keeps no sample,
-//! so memory grows with the number of samples (about 8 bytes each) and not with their size; the second reads the chunks again and
-//! writes what the tables announce. A gap takes no time in the film: the next picture follows. Source: ISO/IEC 14496-12.
+//! PURE. There are two passes over the chunks. The first reads every chunk for its sample tables ([`cut`], [`Film::push`]) and
+//! stores no sample, so memory grows with the number of samples (about 8 bytes each) and not with their size. The second reads
+//! the chunks again and writes the samples that the tables announce. A gap takes no time in the film: the next picture follows.
+//! Source: ISO/IEC 14496-12.
 
 use gcstreamer_media::container::samples::Samples;
 use mp4_atom::{
@@ -13,29 +14,31 @@ use mp4_atom::{
 use crate::hls::remux::boxes::{self, Header};
 use crate::hls::remux::{RemuxError, TrackOut, VIDEO_TICKS, check_pictures, ticks, tracks};
 
-/// Seconds between 1904, where MP4 counts from, and 1970.
+/// Seconds from 1904 to 1970: MP4 counts times from 1904 (14496-12 8.2.2.3).
 const SINCE_1904: u64 = 2_082_844_800;
 /// ns of a second.
 const SECOND: i64 = 1_000_000_000;
 
-/// Where a range begins and ends on the container's time line of a chunk, ns.
+/// Where a range begins and ends in the container's time of a chunk, ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Nothing before this is shown; `None`: the chunk begins inside the range.
+    /// First instant that is shown; `None`: the chunk begins inside the range.
     pub from: Option<i64>,
-    /// Nothing from here on is shown; `None`: the chunk ends inside the range.
+    /// First instant that is no longer shown; `None`: the chunk ends inside the range.
     pub to: Option<i64>,
 }
 
-/// What a film takes of a chunk: pictures, then sound.
+/// The samples that a film takes of a chunk.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cut {
     pub(crate) video: Option<TrackOut>,
     pub(crate) audio: Option<TrackOut>,
 }
 
-/// Takes the samples of a chunk of `duration` ns that are needed to show the window: from the key frame before its beginning to
-/// the last picture that is decoded before its end. The same chunk and window give the same samples.
+/// Takes the samples of a chunk of `duration` ns that are needed to show the window. Begins with the last key frame that is shown
+/// at or before the window's beginning; ends with the last sample in decode order that is shown before its end.
+///
+/// Both passes call this, so it is deterministic: equal chunks and windows yield equal samples.
 ///
 /// # Errors
 /// [`RemuxError`].
@@ -65,13 +68,14 @@ fn shown(sample: &crate::hls::remux::Placed) -> i64 {
 fn pictures(track: &mut TrackOut, from: Option<i64>, to: Option<i64>) {
     let samples = &mut track.samples;
     if let Some(to) = to {
+        // Only the tail in decode order is cut: a B-frame inside the range may need a picture that is shown after its end.
         let end = samples
             .iter()
             .rposition(|sample| shown(sample) < to)
             .map_or(0, |last| last + 1);
         samples.truncate(end);
     }
-    // A chunk that begins with pictures that nothing precedes cannot show them.
+    // If the range begins before the first key frame of this chunk, the pictures before that key frame cannot be decoded.
     let keys = || samples.iter().enumerate().filter(|(_, sample)| sample.key);
     let first = keys().next().map(|(at, _)| at);
     let begin = from.and_then(|from| keys().filter(|(_, sample)| shown(sample) <= from).last().map(|(at, _)| at));
@@ -88,13 +92,15 @@ fn sound(track: &mut TrackOut, from: Option<i64>, to: Option<i64>) {
         let heard = samples
             .iter()
             .position(|sample| shown(sample).saturating_add(sample.duration.into()) > from);
-        // A decoder needs the frame before the first to have that one right.
+        // One frame more in front: AAC and Opus decode a frame correctly only after the frame before it.
         samples.drain(..heard.unwrap_or(samples.len()).saturating_sub(1));
     }
 }
 
-/// Says what of `next` cannot be in one track with what began as `first`. Players choose the decoder of a track by its first description and
-/// skip samples of another codec; other parameters of the same codec (a picture size) play.
+/// Returns an error text if samples of `next` cannot follow those of `first` in one track.
+///
+/// Players choose the decoder of a track by its first sample description and skip samples of another codec. They do play other
+/// parameters of the same codec, such as another picture size.
 fn changed(first: &Header, next: &Header) -> Option<&'static str> {
     if std::mem::discriminant(&first.kind) != std::mem::discriminant(&next.kind) {
         return Some(if next.is_video() {
@@ -157,6 +163,9 @@ impl Lane {
         let mut bytes = 0u64;
         for sample in &track.samples {
             let size = u32::try_from(sample.data.len()).map_err(|_| RemuxError::Boxes("a sample is over 4 GiB".into()))?;
+            // Decode times must ascend: `stts` holds unsigned differences, and a chunk that goes on may begin a little before the
+            // end of the one before it (`SLACK`). The presentation time stays as it is; the composition offset absorbs the
+            // correction.
             let said = i64::try_from(sample.dts).unwrap_or(i64::MAX).saturating_add(shift);
             let presented = said.saturating_add(sample.composition);
             let dts = if self.first_dts.is_some() {
@@ -198,7 +207,8 @@ impl Lane {
         }
     }
 
-    /// The track, which shows `from..to` (ns of the film); samples lie `data` bytes behind the beginning of the file.
+    /// Returns the track with an edit list that shows `from..to` (ns of the film). `data` is the offset of the first sample in
+    /// the file. `None`: the track has no samples.
     fn trak(&self, from: i64, to: i64, data: u64) -> Result<Option<Trak>, RemuxError> {
         let (Some(header), Some(first_dts)) = (self.headers.first(), self.first_dts) else {
             return Ok(None);
@@ -222,6 +232,7 @@ impl Lane {
             ctts: (!is_plain).then(|| Ctts {
                 entries: self.composition.clone(),
             }),
+            // Without an `stss` every sample is a sync sample (14496-12 8.6.2.1).
             stss: (self.keys.len() < self.sizes.len()).then(|| Stss {
                 entries: self.keys.clone(),
             }),
@@ -239,7 +250,7 @@ impl Lane {
             ..Stbl::default()
         };
         let begins = ticks(from, scale).max(self.first_shown);
-        // What the track lacks at the beginning is an empty edit.
+        // If the track begins after the range does, an empty edit fills that time: else its first sample would play early.
         let empty = ticks_of(begins - ticks(from, scale), scale);
         let length = ticks(to - from, VIDEO_TICKS).max(1);
         let edit = |ticks: i64, media_time: Option<u64>| ElstEntry {
@@ -261,32 +272,34 @@ impl Lane {
     }
 }
 
-/// Ticks of a track as ticks of the movie.
+/// Converts ticks of a track to ticks of the movie.
 fn ticks_of(ticks: i64, scale: u32) -> i64 {
     let movie = i128::from(ticks) * i128::from(VIDEO_TICKS) / i128::from(scale.max(1));
     i64::try_from(movie).unwrap_or(i64::MAX)
 }
 
-/// ns of a number of ticks.
+/// Converts ticks to ns.
 fn ns(ticks: i64, scale: u32) -> i64 {
     i64::try_from(i128::from(ticks) * i128::from(SECOND) / i128::from(scale.max(1))).unwrap_or(i64::MAX)
 }
 
-/// A film in the making: the tables of its tracks.
+/// The tables of a film's tracks, filled chunk by chunk.
 #[derive(Debug, Default)]
 pub(crate) struct Film {
     video: Lane,
     audio: Lane,
-    /// From the container's time line to that of the film, ns.
+    /// Added to the container's time to get the time of the film, ns.
     shift: i64,
-    /// What is shown, ns of the film.
+    /// Beginning of what is shown, ns of the film; `None` until a chunk was added.
     from: Option<i64>,
+    /// End of what is shown, ns of the film.
     to: i64,
     bytes: u64,
 }
 
 impl Film {
-    /// Adds what was cut of the next chunk; `joins`: the container's time goes on from the one before. Returns its bytes.
+    /// Adds the samples of the next chunk. `joins`: the container's time continues that of the chunk before it. Returns the
+    /// number of bytes of the samples.
     ///
     /// # Errors
     /// [`RemuxError`].
@@ -302,10 +315,12 @@ impl Film {
         let Some(first) = begins(&cut.video).into_iter().chain(begins(&cut.audio)).min() else {
             return Ok(0);
         };
+        // A gap takes no time: a chunk that does not join begins where the film ends.
         if !joins || self.from.is_none() {
             let end = ns(self.video.end, self.video.scale()).max(ns(self.audio.end, self.audio.scale()));
             self.shift = end - first;
         }
+        // The pictures decide what is shown; the sound does if there are none.
         let lead = cut.video.as_ref().or(cut.audio.as_ref());
         let shows = lead.and_then(|track| Some((track.samples.iter().map(shown).min()?, track)));
         if let Some((shows, track)) = shows {
@@ -329,15 +344,15 @@ impl Film {
         Ok(self.bytes - begin)
     }
 
-    /// Writes everything before the samples; `start` is when the range begins, ns since the Unix epoch.
+    /// Returns everything in front of the samples. `start` is the beginning of the range, ns since the Unix epoch.
     ///
     /// # Errors
-    /// [`RemuxError`]; also where nothing was added.
+    /// [`RemuxError`]; [`RemuxError::NoKeyPicture`] if nothing was added.
     pub(crate) fn header(&self, start: u64) -> Result<Vec<u8>, RemuxError> {
         let Some(from) = self.from else {
             return Err(RemuxError::NoKeyPicture);
         };
-        // Offsets have 8 bytes whatever they say, so that the header is as long as measured.
+        // Offsets always take 8 bytes (`co64`), so the final header has the length of the measured one.
         let measured = self.written(from, start, 0)?.len() as u64;
         self.written(from, start, measured)
     }
@@ -364,7 +379,7 @@ impl Film {
         let mut out = Vec::new();
         boxes::ftyp().encode(&mut out)?;
         boxes::moov(mvhd, None, traks).encode(&mut out)?;
-        // A box of 64-bit size.
+        // Size 1 announces a 64-bit size behind the type (14496-12 4.2): a film may exceed 4 GiB.
         out.extend(1u32.to_be_bytes());
         out.extend(b"mdat");
         out.extend((self.bytes + 16).to_be_bytes());

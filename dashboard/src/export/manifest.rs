@@ -1,7 +1,7 @@
-//! The manifest of an exported file, and what it proves: that the file, the list of its chunks and their times are those that were
-//! exported. It proves damage, not forgery: who can write the file can write a manifest for it.
+//! The manifest of an exported file. It shows whether the file, the list of its chunks and their times are those that were
+//! exported. It proves damage, not forgery: anyone who can write the file can write a manifest for it.
 //!
-//! PURE. The file is compared by [`damage`].
+//! PURE. [`damage`] compares the file.
 
 use std::io::{Read, Seek};
 
@@ -15,10 +15,10 @@ use crate::index::timeline::Gap;
 
 mod damage;
 
-/// How far a time may be off from the one in a name: names have milliseconds.
+/// How far a time may differ from the one in a name, ns: names have milliseconds.
 const ROUNDING: u64 = 1_000_000;
 
-/// What is known of an exported file.
+/// Describes an exported file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Device id.
@@ -31,15 +31,15 @@ pub struct Manifest {
     pub to: u64,
     /// `mp4` or `native`.
     pub format: String,
-    /// The chunks that it is made of, in their order.
+    /// The chunks that the file is made of, in their order.
     pub objects: Vec<Object>,
-    /// What is missing inside the range.
+    /// The gaps inside the range.
     pub gaps: Vec<Gap>,
     /// The least certain clock of the chunks, as in the metadata `clock`.
     pub clock: String,
     /// Bytes of the file.
     pub size: u64,
-    /// Bytes before those of the first chunk.
+    /// The bytes in front of the first chunk.
     pub header: Part,
     /// SHA-256 of the file, hexadecimal.
     pub sha256: String,
@@ -48,7 +48,7 @@ pub struct Manifest {
     pub seal: String,
 }
 
-/// A chunk, and what the file has of it.
+/// A chunk, and the part of it that is in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     /// Object name.
@@ -61,37 +61,37 @@ pub struct Object {
     pub crc32c: String,
     /// SHA-256 of the object, hexadecimal.
     pub sha256: String,
-    /// Its beginning, ns since the Unix epoch.
+    /// Beginning of the chunk, ns since the Unix epoch.
     #[serde(with = "gcstreamer_schema::time::required")]
     pub from: u64,
-    /// Its end, ns since the Unix epoch.
+    /// End of the chunk, ns since the Unix epoch.
     #[serde(with = "gcstreamer_schema::time::required")]
     pub to: u64,
-    /// What the file has of it.
+    /// The part of it that is in the file.
     pub part: Part,
 }
 
-/// Bytes of the file.
+/// A run of bytes of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// How many.
+    /// Number of bytes.
     pub size: u64,
     /// Their SHA-256, hexadecimal.
     pub sha256: String,
 }
 
-/// Hexadecimal.
+/// Returns a digest in hexadecimal.
 pub(super) fn hex(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// SHA-256 and CRC32C of an object.
+/// Returns CRC32C (base64) and SHA-256 (hexadecimal) of an object.
 pub(super) fn sums(bytes: &[u8]) -> (String, String) {
     (crc32c::to_base64(::crc32c::crc32c(bytes)), hex(Sha256::digest(bytes)))
 }
 
 impl Manifest {
-    /// Writes the seal.
+    /// Fills in the seal.
     #[must_use]
     pub fn sealed(mut self) -> Self {
         self.seal = self.seal_of();
@@ -111,7 +111,7 @@ impl Manifest {
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
-    /// Returns what contradicts itself in the manifest: it was changed after the export.
+    /// Returns the contradictions within the manifest, one line each. Each shows that it was changed after the export.
     fn contradictions(&self, template: &Template) -> Vec<String> {
         let mut faults = Vec::new();
         let tolerance = ROUNDING.saturating_add(template.resolution());
@@ -161,7 +161,7 @@ impl Manifest {
         faults
     }
 
-    /// Compares a file with the manifest. Returns what is wrong, one line each; empty: nothing.
+    /// Compares a file with the manifest. Returns what is wrong, one line each; empty if the file is whole.
     ///
     /// # Errors
     /// The file cannot be read.

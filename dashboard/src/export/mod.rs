@@ -1,10 +1,12 @@
-//! Taking a range away: what the file is made of, and its bytes.
+//! Exports a range of a camera's recording as one file.
 //!
-//! A [`Plan`] names the chunks by generation, so the same plan gives the same bytes each time, whole or by range. For `mp4` it is made
-//! by a first pass over all chunks; the bytes are made by a second one while they are sent. One chunk is in memory at a time.
+//! A [`Plan`] names the chunks by generation, so the same plan yields the same bytes each time, whole or by range. For `mp4` a
+//! first pass reads all chunks to make the plan. A second pass produces the bytes while they are sent. One chunk is in memory at
+//! a time.
 //!
-//! - [`film`] PURE: one plain MP4. [`native`] PURE: chunks joined as they are. [`manifest`]: what was exported, and its check.
-//! - `reading`: the second pass, the bytes of a file. `running`: the exports of a server.
+//! - [`film`] PURE: one plain MP4. [`native`] PURE: chunks joined unchanged. [`manifest`]: what was exported, and how to verify
+//!   it.
+//! - `reading`: the second pass, which produces the bytes. `running`: the exports of a server.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,11 +39,11 @@ use manifest::{Manifest, Object};
 
 /// Longest range, ns: 24 h.
 pub const LONGEST: u64 = 24 * HOUR;
-/// Exports at once.
+/// Most exports at once.
 pub const PARALLEL: usize = 4;
-/// Largest chunk that a film takes, bytes: it is held whole.
+/// Largest chunk that is written as MP4, bytes: the whole chunk is in memory.
 const MAX_CHUNK: u64 = 128 << 20;
-/// Attempts to read a piece; between them 0.5 s, 1 s, 2 s.
+/// Most attempts to read a piece. The waits between them are 0.5 s, 1 s and 2 s.
 const ATTEMPTS: u32 = 4;
 
 /// The form of a file.
@@ -55,7 +57,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Its name in addresses and manifests.
+    /// Returns its name in addresses and manifests.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Mp4 => "mp4",
@@ -82,7 +84,7 @@ pub enum ExportError {
     /// A chunk is too large for a film.
     #[error("{0} has {1} bytes, and chunks up to 128 MiB are written as mp4; export it as native")]
     TooLarge(Arc<str>, u64),
-    /// What is stored cannot be written as MP4.
+    /// Something that is stored cannot be written as MP4.
     #[error("{0}")]
     Unplayable(String),
     /// Nothing is stored in the range.
@@ -91,31 +93,31 @@ pub enum ExportError {
     /// Too many exports run.
     #[error("{PARALLEL} exports are running, which is the most at once")]
     Busy,
-    /// A chunk was not what the first pass found.
+    /// A chunk differs from what the first pass read.
     #[error("{0} is not what it was when the export began")]
     Changed(Arc<str>),
 }
 
-/// Most characters of an id in a file's name.
+/// Most characters of a device id in a file name.
 const MAX_WORD: usize = 120;
 
-/// Which range of which camera.
+/// A range of a camera, and the form of the file to make of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Device id.
     pub camera: String,
-    /// ns since the Unix epoch.
+    /// Beginning of the range, ns since the Unix epoch.
     pub from: u64,
-    /// ns since the Unix epoch.
+    /// End of the range, ns since the Unix epoch.
     pub to: u64,
     /// The form of the file.
     pub format: Format,
 }
 
 impl Request {
-    /// The name of the file: camera, from, to.
+    /// Returns the name of the file: camera, from, to.
     pub fn file_name(&self, extension: &str) -> String {
-        // A file's name has at most 255 bytes; an id may have a thousand.
+        // Most file systems take names of up to 255 bytes. A device id may have a thousand.
         let word: String = self
             .camera
             .chars()
@@ -137,7 +139,8 @@ impl Request {
         )
     }
 
-    /// What is shown of a chunk whose container's time begins at `first`, unless its metadata say where.
+    /// Returns which part of a chunk the range shows, in the container's time. That time begins at `pts_start` of the metadata,
+    /// or at `first` if the metadata have none.
     fn window(&self, Part { chunk, after }: &Part, first: i64) -> Window {
         let from = self.from.max(after.unwrap_or(0));
         let anchor = chunk.meta.pts_start.and_then(|pts| i64::try_from(pts).ok()).unwrap_or(first);
@@ -152,16 +155,16 @@ impl Request {
     }
 }
 
-/// What a file is made of.
+/// The parts of a file, each with its place in it.
 #[derive(Debug)]
 pub struct Plan {
-    /// What was asked for.
+    /// The request.
     pub request: Request,
-    /// Names the range and the generations of its chunks: the same id, the same bytes.
+    /// Digest of the range and of the generations of its chunks. Plans with equal ids yield equal bytes.
     pub id: String,
     /// Bytes of the file.
     pub size: u64,
-    /// Of the file's name.
+    /// Extension of the file's name, without the dot.
     pub extension: &'static str,
     /// `Content-Type`.
     pub content_type: &'static str,
@@ -175,7 +178,7 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 struct Part {
     chunk: Chunk,
-    /// What it has of the time before is in the file already, as another session recorded it, ns since the Unix epoch.
+    /// The chunk is shown from this time on, ns since the Unix epoch: another session covers the time before it.
     after: Option<u64>,
 }
 
@@ -183,17 +186,18 @@ struct Part {
 #[derive(Clone, Debug)]
 struct Planned {
     source: Part,
-    /// Where its bytes begin in the file, and how many there are.
+    /// Where its bytes begin in the file.
     offset: u64,
+    /// Number of its bytes in the file.
     size: u64,
-    /// How many bytes of the object are left out at its beginning; `native` only.
+    /// Number of bytes that are left out at the beginning of the object; 0 except for `native`.
     skip: u64,
 }
 
-/// The chunks of a range, before anything of them is read.
+/// The chunks of a range, listed but not read yet.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    /// What was asked for.
+    /// The request.
     pub request: Request,
     /// See [`Plan::id`].
     pub id: String,
@@ -239,7 +243,7 @@ impl Selection {
         Ok(Self { request, id, parts })
     }
 
-    /// How many chunks there are.
+    /// Returns the number of chunks.
     pub fn count(&self) -> usize {
         self.parts.len()
     }
@@ -248,7 +252,7 @@ impl Selection {
         self.parts.iter().map(|part| part.chunk.clone()).collect()
     }
 
-    /// What is missing in the range.
+    /// Returns the gaps inside the range and at its two ends.
     fn gaps(&self) -> Vec<Gap> {
         let (from, to) = (self.request.from, self.request.to);
         let timeline = Timeline::of(&sorted(self.chunks()));
@@ -271,7 +275,7 @@ impl Selection {
         first.into_iter().chain(inside).chain(last).collect()
     }
 
-    /// Makes the plan; `progress` counts the chunks that were read.
+    /// Makes the plan. `progress` counts the chunks that have been read.
     ///
     /// # Errors
     /// [`ExportError`].
@@ -308,7 +312,7 @@ impl Selection {
             offset += size;
             planned
         };
-        // A chunk of which the film shows nothing is no part of it.
+        // A chunk that contributes no bytes is not listed as a part.
         let parts: Vec<Planned> = parts.into_iter().filter(|(_, size, _)| *size > 0).map(place).collect();
         progress.store(parts.len(), Ordering::Relaxed);
         Ok(Plan {
@@ -324,7 +328,7 @@ impl Selection {
         })
     }
 
-    /// The first pass: the header, and how many bytes the film has of each chunk.
+    /// Runs the first pass. Returns the header, and for each chunk the number of its bytes in the film.
     async fn film(&self, index: &Index, progress: &AtomicUsize) -> Result<(Vec<u8>, Vec<u64>), ExportError> {
         let (mut film, mut sizes) = (Film::default(), Vec::with_capacity(self.parts.len()));
         let mut before: Option<&Chunk> = None;
@@ -334,7 +338,7 @@ impl Selection {
             let (cut, window) = cut_of(&self.request, part, bytes).await?;
             let joins = before.is_some_and(|last| goes_on(last, chunk));
             let size = film.push(&cut, window, joins);
-            // With the instant, whatever the template of the names.
+            // Names the time, too: with some templates the object name does not show it.
             let place = || format!("{} of {}", chunk.name, gcstreamer_schema::time::rfc3339_ms(chunk.meta.start)).into();
             sizes.push(size.map_err(|error| ExportError::Remux(place(), error))?);
             before = Some(chunk);
@@ -347,8 +351,9 @@ impl Selection {
     }
 }
 
-/// The first chunk of the range that a film of these parts would lack, since it cannot be written, and of whose time they have nothing else.
-/// Sound alone may be lacking: beside pictures it would be left out, too.
+/// Returns the first chunk of the range that cannot be written as MP4 and whose time no chunk of `parts` covers.
+///
+/// Ignores chunks of sound alone: such sound is left out beside pictures, too.
 fn left_out<'a>(request: &Request, found: &'a [Chunk], parts: &[Part]) -> Option<&'a Chunk> {
     let shown = Timeline::of(&sorted(parts.iter().map(|part| part.chunk.clone()).collect()));
     let is_shown = |chunk: &Chunk| {
@@ -360,7 +365,7 @@ fn left_out<'a>(request: &Request, found: &'a [Chunk], parts: &[Part]) -> Option
     refused.find(|chunk| !is_shown(chunk))
 }
 
-/// Reads a chunk and takes what a film needs of it.
+/// Parses a chunk and takes the samples that the film needs of it.
 async fn cut_of(request: &Request, part: &Part, bytes: Bytes) -> Result<(Cut, Window), ExportError> {
     let (request, part, name) = (request.clone(), part.clone(), part.chunk.name.clone());
     let work = move || -> Result<(Cut, Window), RemuxError> {
@@ -373,6 +378,7 @@ async fn cut_of(request: &Request, part: &Part, bytes: Bytes) -> Result<(Cut, Wi
         let window = request.window(&part, first.map_or(0, |sample| sample.pts));
         Ok((cut(&read, meta.duration, window)?, window))
     };
+    // On the blocking pool: parsing up to 128 MiB would hold up the other tasks of this thread.
     let done = tokio::task::spawn_blocking(work).await;
     let done = done.map_err(|_| ExportError::Changed(name.clone()))?;
     done.map_err(|error| ExportError::Remux(name, error))
@@ -385,7 +391,8 @@ async fn whole(index: &Index, chunk: &Chunk) -> Result<Bytes, ExportError> {
     read(index, chunk, 0..chunk.size).await
 }
 
-/// Reads bytes of a chunk, again where the server or the network failed for the moment: an export of hours should survive it.
+/// Reads bytes of a chunk. Retries transient failures and throttling, up to [`ATTEMPTS`] attempts: one of them must not end an
+/// export of hours.
 async fn read(index: &Index, chunk: &Chunk, range: Range<u64>) -> Result<Bytes, ExportError> {
     let mut attempt = 0;
     loop {
@@ -402,17 +409,17 @@ async fn read(index: &Index, chunk: &Chunk, range: Range<u64>) -> Result<Bytes, 
 }
 
 impl Plan {
-    /// The name of the file.
+    /// Returns the name of the file.
     pub fn file_name(&self) -> String {
         self.request.file_name(self.extension)
     }
 
-    /// The manifest, once the whole file was made.
+    /// Returns the manifest. `None` until the whole file has been made once: the manifest holds its SHA-256.
     pub fn manifest(&self) -> Option<Arc<Manifest>> {
         self.manifest.get().cloned()
     }
 
-    /// The bytes `range` of the file.
+    /// Returns a reader of the bytes `range` of the file.
     pub fn bytes(self: &Arc<Self>, range: Range<u64>) -> Reading {
         Reading::new(self.clone(), range)
     }

@@ -1,8 +1,9 @@
-//! Chunks joined as they are: one header, then the payloads.
+//! Joins chunks unchanged: one header, then the payloads.
 //!
-//! PURE. A transport stream needs no header: its chunks follow each other. Of the other containers a header is written once and the
-//! payload of each chunk behind it, which is the recorded stream, byte for byte, as long as the header stays the same. FLV takes a
-//! new header in mid-stream, without the nine bytes that begin a file and their four of size; the others do not.
+//! PURE. Chunks of a transport stream need no header and simply follow each other. For the other containers the header is written
+//! once, followed by the payload of each chunk. As long as the header stays the same, this is the recorded stream, byte for byte.
+//! FLV allows a new header in mid-stream, without the nine bytes of the file header and the four of the tag size after it; the
+//! others do not.
 
 use std::ops::Range;
 
@@ -12,13 +13,13 @@ use gcstreamer_schema::time::rfc3339_ms;
 use crate::hls::playlist::SLACK;
 use crate::index::Chunk;
 
-/// Bytes that begin an FLV file, and the size of the tag before the first, which is none.
+/// Length of the FLV file header and of PreviousTagSize0 after it.
 const FLV_HEAD: u64 = 13;
 
-/// Returns which bytes of each object the file is made of, in their order.
+/// Returns which bytes of each object the file consists of, in their order.
 ///
 /// # Errors
-/// Why the chunks cannot be joined, and what to do.
+/// A text that says why the chunks cannot be joined, and what to do.
 pub fn parts(chunks: &[Chunk]) -> Result<Vec<Range<u64>>, String> {
     let mut parts = Vec::with_capacity(chunks.len());
     let mut before: Option<&Chunk> = None;
@@ -33,7 +34,7 @@ pub fn parts(chunks: &[Chunk]) -> Result<Vec<Range<u64>>, String> {
     Ok(parts)
 }
 
-/// Whether the times of a chunk go back to before the end of the one before it: another connection to the camera.
+/// Returns whether the times of a chunk begin before the end of the previous chunk, as after a new connection to the camera.
 fn goes_back(last: &Chunk, chunk: &Chunk) -> bool {
     let ends = last.meta.pts_start.map(|start| start.saturating_add(last.meta.duration));
     let begins = chunk.meta.pts_start.map(|start| start.saturating_add(SLACK));
@@ -51,7 +52,7 @@ fn skipped(last: &Chunk, chunk: &Chunk) -> Result<u64, String> {
     let is_same = header(chunk).is_some() && header(chunk) == header(last);
     match chunk.meta.container {
         Container::MpegTs | Container::Raw => Ok(0),
-        // Their players follow the times in the file, and go no way back.
+        // Players of these containers rely on ascending times.
         Container::Fmp4 | Container::Matroska | Container::WebM if is_same && goes_back(last, chunk) => {
             Err(format!("the times of the recording start again at {at}, {apart}"))
         }

@@ -1,6 +1,6 @@
-//! The second pass: the bytes of a file, whole or a range of it, made while they are sent.
+//! The second pass: produces the bytes of a file, or a range of them, while they are sent.
 //!
-//! May read the bucket. One chunk, or one block of an object, is in memory at a time.
+//! Reads the bucket. One chunk, or one block of an object, is in memory at a time.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,22 +12,24 @@ use sha2::{Digest as _, Sha256};
 use super::{ExportError, Format, Plan, Planned, cut_of, manifest, read, whole};
 use crate::index::Index;
 
-/// Bytes of an object that are read and sent at once.
+/// Bytes of an object that are read at once.
 const BLOCK: u64 = 4 << 20;
-/// Samples are joined to pieces of this size, bytes.
+/// Samples are joined to pieces of at least this size, bytes.
 const PIECE: usize = 256 << 10;
 
-/// What is summed up while a whole file is made: CRC32C and SHA-256 of each object, SHA-256 of its part and of the file.
+/// The checksums of a file, computed while the whole file is produced.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     pub(super) file: Sha256,
+    /// CRC32C and SHA-256 of each object, and SHA-256 of its part of the file.
     pub(super) objects: Vec<(String, String, String)>,
 }
 
-/// Makes the bytes of a file, in pieces.
+/// Produces the bytes of a file, in pieces.
 #[derive(Debug)]
 pub struct Reading {
     plan: Arc<Plan>,
+    /// `Some` if the whole file is read: only then can the manifest be made.
     ledger: Option<Ledger>,
     at: u64,
     end: u64,
@@ -61,10 +63,10 @@ impl Reading {
         }
     }
 
-    /// Returns the next bytes; `None` after the last.
+    /// Returns the next bytes; `None` after the last ones.
     ///
     /// # Errors
-    /// [`ExportError`]; the file ends there and is not whole.
+    /// [`ExportError`]: the file is incomplete.
     pub async fn next(&mut self, index: &Index) -> Result<Option<Bytes>, ExportError> {
         loop {
             if self.at >= self.end {
@@ -89,7 +91,7 @@ impl Reading {
         }
     }
 
-    /// Queues what is next: the samples of a chunk, or a block of an object.
+    /// Queues the next samples of a chunk, or the next block of an object.
     async fn fill(&mut self, index: &Index) -> Result<(), ExportError> {
         if let Some(open) = self.open.take() {
             return self.native(index, open).await;
@@ -97,7 +99,7 @@ impl Reading {
         let plan = self.plan.clone();
         let is_next = |(_, part): &(usize, &Planned)| part.offset + part.size > self.at;
         let Some((at, part)) = plan.parts.iter().enumerate().skip(self.part).find(is_next) else {
-            // Never: the size of the file is the sum of its parts.
+            // Unreachable: the size of the file is the sum of its parts.
             return Err(ExportError::Changed("the range".into()));
         };
         self.part = at + 1;
@@ -107,7 +109,7 @@ impl Reading {
             Format::Native => {
                 let open = Open {
                     part: at,
-                    // The sums are of whole objects.
+                    // The manifest has checksums of whole objects, so the skipped beginning is read for them, too.
                     at: if self.ledger.is_some() { 0 } else { part.skip + skip },
                     object: Sha256::new(),
                     of_part: Sha256::new(),

@@ -1,7 +1,7 @@
-//! The exports of a server: how many may run, which plans are known, and how far those are that are being made.
+//! The exports of a server: limits how many run, remembers plans, and reports the progress of those being made.
 //!
-//! An export is a plan, however many connections ask for it: a browser, a player or a download manager asks for one file by many ranges. They
-//! share a place, and wait for one first pass. Plans are kept in bounded memory.
+//! All connections that ask for one plan are one export, because browsers, players and download managers ask for one file by many
+//! ranges. They share a place and one first pass. Plans are cached in bounded memory.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,11 +18,11 @@ mod places;
 
 use places::{Place, Places};
 
-/// Most bytes of headers of plans that are kept, and most plans.
+/// Most bytes of the headers of cached plans, and most cached plans.
 const MAX_KEPT: (usize, usize) = (64 << 20, 16);
 
-/// A plan that nobody asks for any more is given up after this: the page asks every second. So is the place of a download that has
-/// taken nothing for so long, once another one needs it.
+/// Time without a question about its progress after which making a plan is cancelled; the page asks every second. A download that
+/// takes no bytes for this long loses its place if another export needs it.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// An export whose plan is being made.
@@ -34,7 +34,7 @@ struct Preparing {
     asked: Arc<Mutex<Instant>>,
 }
 
-/// The exports of a server: how many run, and the plans that were made.
+/// The exports of a server: their places, the cached plans, and the plans being made.
 #[derive(Debug, Default)]
 pub struct Exports {
     places: Arc<Places>,
@@ -44,25 +44,26 @@ pub struct Exports {
     faults: Mutex<VecDeque<(String, ExportError)>>,
 }
 
-/// A plan that is being made: the fault of the attempt, for those who waited for it.
+/// The lock of a plan that is being made. Holds the error of the attempt, for those who wait for it.
 type Flight = tokio::sync::Mutex<Option<ExportError>>;
 
 impl Exports {
-    /// The right to run the export of that id, shared by all who ask for it. If all places are taken, that of a download that has stood still
-    /// for long.
+    /// Returns the right to run the export of that id; all connections with one id share it. If all places are taken, takes that
+    /// of a download that has been idle for a minute.
     ///
     /// # Errors
-    /// [`ExportError::Busy`].
+    /// [`ExportError::Busy`]: all places are in use.
     pub fn enter(&self, id: &str) -> Result<Place, ExportError> {
         self.places.enter(id).ok_or(ExportError::Busy)
     }
 
-    /// The plan of that id, if it was made and is still known.
+    /// Returns the plan of that id if it is cached.
     pub fn known(&self, id: &str) -> Option<Arc<Plan>> {
         lock(&self.plans).iter().find(|plan| plan.id == id).cloned()
     }
 
-    /// How far the plan of that id is: chunks that were read, and of how many. Somebody waits for it.
+    /// Returns how far the plan of that id is: the chunks that were read, and of how many. Restarts the time after which it is
+    /// cancelled.
     pub fn progress(&self, id: &str) -> Option<(usize, usize)> {
         let preparing = lock(&self.preparing);
         let found = preparing.iter().find(|preparing| preparing.id == id);
@@ -70,14 +71,14 @@ impl Exports {
         found.map(|preparing| (preparing.done.load(Ordering::Relaxed), preparing.of))
     }
 
-    /// Why the last plan of that id could not be made by [`Exports::run`]; said once.
+    /// Returns why [`Exports::run`] could not make the plan of that id. Removes the error: it is returned once.
     pub fn fault(&self, id: &str) -> Option<ExportError> {
         let mut faults = lock(&self.faults);
         let at = faults.iter().position(|(known, _)| known == id)?;
         faults.remove(at).map(|(_, error)| error)
     }
 
-    /// Lists a plan as being made, until the answer is dropped.
+    /// Lists a plan as being made until the returned guard is dropped.
     pub fn begin(&self, selection: &Selection) -> Begun {
         let done = Arc::new(AtomicUsize::new(0));
         let asked = Arc::new(Mutex::new(Instant::now()));
@@ -94,10 +95,10 @@ impl Exports {
         }
     }
 
-    /// Makes a plan, unless it is known. Who asks while it is being made waits for that.
+    /// Makes a plan, unless it is cached. If it is being made already, waits for that.
     ///
     /// # Errors
-    /// [`ExportError`]; of the attempt that was waited for, too.
+    /// [`ExportError`], also that of an attempt of another caller that this one waited for.
     pub async fn plan(&self, index: &Index, selection: Selection) -> Result<Arc<Plan>, ExportError> {
         self.make(index, selection, None).await
     }
@@ -112,14 +113,15 @@ impl Exports {
         .await
     }
 
-    /// The plan of that id, made by `making` unless it is known or somebody else makes it.
+    /// Returns the plan of that id. Makes it by `making` unless it is cached or another caller makes it.
     async fn once(&self, id: &str, making: impl Future<Output = Result<Plan, ExportError>>) -> Result<Arc<Plan>, ExportError> {
         let flight = self.flight(id);
         let mut fault = flight.lock().await;
         if let Some(plan) = self.known(id) {
             return Ok(plan);
         }
-        // Who asks for it later makes another attempt: the flight ends with those who waited.
+        // Only for those who waited during the attempt: the last of them drops the flight, and a later caller makes a new
+        // attempt.
         if let Some(fault) = fault.as_ref() {
             return Err(fault.clone());
         }
@@ -147,7 +149,8 @@ impl Exports {
         })
     }
 
-    /// Makes a plan that somebody asks for later; a fault waits for them. It is given up if nobody asks how far it is.
+    /// Makes a plan in the background; [`Exports::known`] or [`Exports::fault`] return the result. Cancels it if
+    /// [`Exports::progress`] is not called for a minute.
     pub async fn run(&self, index: &Index, selection: Selection, begun: Begun) {
         let id = selection.id.clone();
         let made = tokio::select! {
@@ -173,7 +176,7 @@ impl Exports {
     }
 }
 
-/// A plan that is being made; it is listed until this is dropped, also where the request is given up.
+/// Guard of a plan that is being made: it is listed until this is dropped, also if the request is cancelled.
 #[derive(Debug)]
 pub struct Begun {
     preparing: Arc<Mutex<Vec<Preparing>>>,
@@ -182,7 +185,7 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// Returns once nobody has asked for it for long.
+    /// Waits until nobody has asked for the plan for [`IDLE`].
     async fn is_forgotten(&self) {
         loop {
             let until = *lock(&self.asked) + IDLE;
@@ -218,7 +221,7 @@ mod tests {
         let both = futures_util::future::join_all((0..8).map(|_| ask())).await;
         assert!(both.iter().all(|made| matches!(made, Err(ExportError::Nothing))));
         assert_eq!(passes.load(Ordering::Relaxed), 1);
-        // The connection that makes it goes away: the next one makes it.
+        // The connection that makes the plan is closed: the next one makes it.
         let (gone, waits) = tokio::join!(tokio::time::timeout(Duration::from_secs(5), ask()), ask());
         assert!(gone.is_err() && waits.is_err());
         assert_eq!(passes.load(Ordering::Relaxed), 3);

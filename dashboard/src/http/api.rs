@@ -22,19 +22,19 @@ use super::error::ApiError;
 use crate::index::timeline::{Gap, Range, Timeline};
 use crate::index::{HOUR, IndexError, PARTIAL, PARTIAL_HINT};
 
-/// Longest timeline, ns: 31 days and the hour that winter time adds.
+/// Longest timeline, ns: 31 days, and one hour since a month in which daylight saving time ends is that much longer.
 const LONGEST: u64 = (31 * 24 + 1) * HOUR;
-/// Most gaps of one answer.
+/// Most gaps in one answer.
 const MAX_GAPS: usize = 200;
-/// Most hours that one question for gaps looks at, of all cameras together: 130 cameras for a month, at some 40,000 list requests.
+/// Most hours of all cameras together that one request for gaps may cover: 130 cameras for a month, at some 40,000 list requests.
 const MAX_CAMERA_HOURS: u64 = 100_000;
-/// How often a viewer gets news.
+/// Interval of the events to a viewer.
 const NEWS_EVERY: Duration = Duration::from_secs(10);
 
 const TIMES: &str = "times are RFC 3339, e.g. 2026-11-22T14:00:00Z";
 
 fn time(name: &str, text: &str) -> Result<u64, ApiError> {
-    // A + in a query is a space.
+    // An unescaped `+` of a zone offset arrives as a space: that is what it means in a query.
     let text = text.replace(' ', "+");
     parse_rfc3339(&text).ok_or_else(|| ApiError::bad_request(format!("{name} is not a time"), TIMES))
 }
@@ -72,7 +72,10 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// Both times, ns since the Unix epoch and whole ms, not further apart than `longest`.
+    /// Returns both times, ns since the Unix epoch, rounded down to ms.
+    ///
+    /// # Errors
+    /// 400: a time cannot be read, `to` is not after `from`, or they are more than `longest` ns apart.
     pub(super) fn bounds(&self, longest: u64) -> Result<(u64, u64), ApiError> {
         check_camera(&self.camera)?;
         bounds(&self.from, &self.to, longest)
@@ -80,7 +83,7 @@ impl Span {
 }
 
 fn bounds(from: &str, to: &str, longest: u64) -> Result<(u64, u64), ApiError> {
-    // Addresses that are made of them have ms: the same question must mean the same times.
+    // The addresses in answers have ms. Both must mean the same times, or an export would get another id.
     let whole = |time: u64| time - time % 1_000_000;
     let (from, to) = (whole(time("from", from)?), whole(time("to", to)?));
     if to <= from {
@@ -95,11 +98,11 @@ fn bounds(from: &str, to: &str, longest: u64) -> Result<(u64, u64), ApiError> {
     Ok((from, to))
 }
 
-/// A limit in words.
+/// Returns a limit in words.
 fn length(longest: u64) -> String {
     match longest / HOUR {
         hours @ ..=48 => format!("{hours} h"),
-        // Without the hour that winter time adds.
+        // The division drops the hour of daylight saving time.
         hours => format!("{} days", hours / 24),
     }
 }
@@ -115,7 +118,7 @@ pub(super) async fn cameras(State(shared): State<Shared>) -> Result<Response, Ap
     Ok(fresh(&*board))
 }
 
-/// Counts what is missing beside the answer: the first time it takes many listings.
+/// Counts the missing seconds of today in a task of its own: the answer must not wait, since the first count takes many listings.
 fn count(shared: &Shared) {
     let app: Arc<_> = shared.app.clone();
     tokio::spawn(async move { app.count_missing().await });
@@ -137,7 +140,7 @@ pub(super) async fn timeline(State(shared): State<Shared>, Question(span): Quest
     Ok(fresh(Recorded { timeline, pending }))
 }
 
-/// What is stored, what is missing, and what a camera reports to have recorded besides.
+/// What is stored, what is missing, and what the camera reports to have recorded but not uploaded.
 #[derive(Debug, Serialize)]
 struct Recorded {
     #[serde(flatten)]
@@ -183,7 +186,7 @@ struct GapOf {
     gap: Gap,
 }
 
-/// `GET /api/gaps?from=&to=`: of all cameras, longest first.
+/// `GET /api/gaps?from=&to=`: the gaps of all cameras, longest first.
 pub(super) async fn gaps(State(shared): State<Shared>, Question(query): Question<Between>) -> Result<Response, ApiError> {
     let (from, to) = bounds(&query.from, &query.to, LONGEST)?;
     let cameras = shared.app.index.cameras().await?;
@@ -199,7 +202,7 @@ pub(super) async fn gaps(State(shared): State<Shared>, Question(query): Question
     let found = stream::iter(cameras).map(|camera| async move {
         let gaps = match app.timeline(&camera, from, to).await {
             Ok(timeline) => timeline.gaps,
-            // One camera that is too much to read takes nothing from the others; its own page says so.
+            // A camera with too many objects must not fail the others; its own page reports it.
             Err(IndexError::TooMany(_)) => Vec::new(),
             Err(error) => return Err(error.into()),
         };
@@ -212,7 +215,7 @@ pub(super) async fn gaps(State(shared): State<Shared>, Question(query): Question
                 .collect::<Vec<_>>(),
         )
     });
-    // The first failure ends it: with a silent bucket each camera takes the request timeout.
+    // Stops at the first failure: with a silent bucket each further camera would take the request timeout.
     let found: Vec<Vec<GapOf>> = found.buffer_unordered(8).try_collect().await?;
     let mut gaps: Vec<GapOf> = found.into_iter().flatten().collect();
     gaps.sort_by(|a, b| {
@@ -224,7 +227,7 @@ pub(super) async fn gaps(State(shared): State<Shared>, Question(query): Question
     Ok(fresh(gaps))
 }
 
-/// `GET /api/events`: the cameras, now and every ten seconds while somebody listens.
+/// `GET /api/events`: the cameras, at once and then every ten seconds while the client is connected.
 pub(super) async fn events(State(shared): State<Shared>) -> impl IntoResponse {
     let news = stream::unfold((shared, true), |(mut shared, is_first)| async move {
         if !is_first {
@@ -250,6 +253,7 @@ pub(super) async fn events(State(shared): State<Shared>) -> impl IntoResponse {
     (
         [
             (CACHE_CONTROL, "no-store"),
+            // Keeps nginx from buffering the events.
             (axum::http::HeaderName::from_static("x-accel-buffering"), "no"),
         ],
         Sse::new(news).keep_alive(KeepAlive::default()),

@@ -1,4 +1,5 @@
-//! Reads what a request asks. What cannot be read is refused in JSON, as every other fault is.
+//! Extracts the parameters of requests. Rejects invalid ones with a JSON error, as all other errors have; axum's own are plain
+//! text.
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
@@ -6,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 
-/// The part of an address behind the `?`.
+/// The query of an address, the part behind the `?`.
 #[derive(Debug)]
 pub(super) struct Question<T>(pub(super) T);
 
@@ -21,7 +22,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Question<T> {
     }
 }
 
-/// Names the parameter: serde has its name between backticks.
+/// Returns an error that names the parameter. Takes the name from serde's message, which has it between backticks.
 fn refused(fault: &str) -> ApiError {
     let name = fault.split('`').nth(1).unwrap_or_default();
     let (text, hint) = match () {
@@ -39,7 +40,7 @@ fn refused(fault: &str) -> ApiError {
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) generation: i64,
-    /// With its extension.
+    /// Object name with its extension.
     pub(super) file: String,
 }
 

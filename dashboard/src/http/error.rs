@@ -12,14 +12,14 @@ use crate::iap::GateError;
 use crate::index::IndexError;
 use crate::media::MediaError;
 
-/// An answer that is no success.
+/// An error answer.
 #[derive(Clone, Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
     error: String,
     hint: String,
     retry_after: Option<u64>,
-    /// Whether a token would help: the page asks for one then.
+    /// Whether a token would help. The answer then has `WWW-Authenticate`, and the page asks for the token.
     takes_token: bool,
 }
 
@@ -46,7 +46,7 @@ impl ApiError {
         )
     }
 
-    /// Something is stored that is not played, for this reason.
+    /// 415: something is stored, but cannot be played, for this reason.
     pub(super) fn unplayable(why: String) -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -64,7 +64,7 @@ impl ApiError {
         .takes_token()
     }
 
-    /// Says that a token would help.
+    /// Marks the error as one that a token would solve.
     pub(super) fn takes_token(mut self) -> Self {
         self.takes_token = true;
         self
@@ -191,7 +191,7 @@ impl From<MediaError> for ApiError {
                 Self::not_found("this recording does not exist any more")
             }
             MediaError::Bucket(error) => error.into(),
-            // The chunk itself is what is wrong: it will be so the next time, too, and a player goes on behind it.
+            // 415, not 5xx: the chunk itself is at fault, so asking again is pointless, and a player goes on with the next one.
             MediaError::Remux(_) | MediaError::TooLarge(_) => {
                 tracing::warn!("a chunk cannot be played: {error}");
                 Self::unplayable(error.to_string())

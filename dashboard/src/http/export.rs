@@ -1,4 +1,4 @@
-//! Taking a range away: `/export`, its manifest, and how far it is.
+//! Exports: `/export`, its manifest, and the progress of its preparation.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) struct Asked {
     from: String,
     to: String,
     format: Option<String>,
-    /// Of a manifest: which plan it belongs to.
+    /// Id of the plan, in requests for a manifest.
     id: Option<String>,
 }
 
@@ -124,7 +124,10 @@ pub(super) async fn export(
     Ok(response)
 }
 
-/// What a request for a manifest means, or why it is something else now.
+/// Lists the chunks of a request for a manifest.
+///
+/// # Errors
+/// 404 if the request names a plan and the chunks are no longer those of that plan.
 async fn selection_of(shared: &Shared, asked: &Asked) -> Result<Selection, ApiError> {
     let selection = Selection::of(&shared.app.index, asked.request()?).await?;
     if asked.id.as_deref().is_some_and(|id| id != selection.id) {
@@ -135,14 +138,15 @@ async fn selection_of(shared: &Shared, asked: &Asked) -> Result<Selection, ApiEr
     Ok(selection)
 }
 
-/// Makes the file of a plan to sum it up.
+/// Produces the whole file of a plan and discards it, to get its checksums.
 async fn sum_up(shared: &Shared, plan: Arc<Plan>) -> Result<Arc<Manifest>, ApiError> {
     let mut reading = plan.bytes(0..plan.size);
     while reading.next(&shared.app.index).await?.is_some() {}
     plan.manifest().ok_or_else(|| ApiError::not_found("there is no such export"))
 }
 
-/// `GET /export/manifest?camera=&from=&to=&format=&id=`: known once the file was sent, else the file is made once more to be summed up.
+/// `GET /export/manifest?camera=&from=&to=&format=&id=`: the manifest. If the file has not been sent whole yet, it is produced
+/// once to get its checksums.
 pub(super) async fn manifest(State(shared): State<Shared>, Question(asked): Question<Asked>) -> Result<Response, ApiError> {
     let exports = &shared.app.exports;
     let known = asked.id.as_deref().and_then(|id| exports.known(id));
@@ -167,7 +171,7 @@ pub(super) async fn manifest(State(shared): State<Shared>, Question(asked): Ques
     Ok((headers, manifest.to_json()).into_response())
 }
 
-/// `POST /export/prepare?camera=&from=&to=&format=`: starts the first pass and says how far it is. Asked again and again by the page.
+/// `POST /export/prepare?camera=&from=&to=&format=`: starts the first pass, or returns its progress. The page polls it.
 pub(super) async fn prepare(State(shared): State<Shared>, Question(asked): Question<Asked>) -> Result<Response, ApiError> {
     let request = asked.request()?;
     let app = shared.app.clone();

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use crate::page;
 use crate::settings::Auth;
 
-/// A file of the page, in the best encoding that the browser takes.
+/// Answers with a file of the page, in the best encoding that the browser accepts.
 pub(super) async fn file(method: Method, uri: Uri, headers: HeaderMap) -> Result<Response, ApiError> {
     if method != Method::GET && method != Method::HEAD {
         return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here", ""));
@@ -26,7 +26,7 @@ pub(super) async fn file(method: Method, uri: Uri, headers: HeaderMap) -> Result
             .filter_map(|v| v.to_str().ok())
             .any(|v| v.contains(value))
     };
-    // Names do not change with their content: the browser asks each time, and mostly gets a 304.
+    // Names stay the same when the content changes, so the browser must revalidate each time; it mostly gets a 304.
     let common = [(CACHE_CONTROL, "no-cache"), (ETAG, file.etag), (VARY, "Accept-Encoding")];
     if has(IF_NONE_MATCH, file.etag) {
         return Ok((StatusCode::NOT_MODIFIED, common).into_response());
@@ -45,7 +45,7 @@ pub(super) async fn file(method: Method, uri: Uri, headers: HeaderMap) -> Result
     Ok(response)
 }
 
-/// Whether `Accept-Encoding` names a coding, and not with `q=0` (RFC 9110 section 12.5.3).
+/// Returns whether `Accept-Encoding` names a coding, without `q=0` (RFC 9110 section 12.5.3).
 fn takes(headers: &HeaderMap, coding: &str) -> bool {
     let values = headers
         .get_all(ACCEPT_ENCODING)
@@ -64,9 +64,9 @@ struct LogIn {
     token: String,
 }
 
-/// Swaps the token for a cookie.
+/// `POST /login`: checks the token and sets the cookie.
 pub(super) async fn log_in(State(shared): State<Shared>, body: Result<String, StringRejection>) -> Result<Response, ApiError> {
-    // What is too long or no text is no token.
+    // A body that is too long or not text is treated as one without a token.
     let body = body.unwrap_or_default();
     let form = || {
         body.strip_prefix("token=").map(|token| LogIn {
@@ -96,7 +96,7 @@ pub(super) async fn log_in(State(shared): State<Shared>, body: Result<String, St
     }
 }
 
-/// A value of a form.
+/// Decodes a value of a form (`application/x-www-form-urlencoded`).
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

@@ -1,4 +1,4 @@
-//! The bytes of chunks: only objects that are chunks by name and metadata, never any other object of the bucket.
+//! Serves the bytes of chunks. An object that is not a chunk by name and metadata is never served.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::hls::playlist::{Playing, encoded, playing};
 use crate::hls::remux::Picture;
 use crate::index::{Chunk, HOUR};
 
-/// A generation never changes.
+/// Addresses name a generation of an object, whose bytes never change.
 const IMMUTABLE: &str = "private, max-age=31536000, immutable";
 
 async fn chunk_of(shared: &Shared, generation: i64, name: &str) -> Result<Chunk, ApiError> {
@@ -33,12 +33,12 @@ async fn chunk_of(shared: &Shared, generation: i64, name: &str) -> Result<Chunk,
         .ok_or_else(|| ApiError::not_found("there is no such recording"))
 }
 
-/// When a picture was taken.
+/// Header with the time at which a picture was taken.
 const PICTURE_TIME: HeaderName = HeaderName::from_static("picture-time");
 
-/// How long a signed address is good for.
+/// Validity of a signed address.
 const SIGNED_FOR: Duration = Duration::from_secs(600);
-/// How long a browser keeps a redirect: well below [`SIGNED_FOR`], since a segment may be long on its way.
+/// How long a browser may reuse a redirect: well below [`SIGNED_FOR`], since loading a segment may take long.
 const REDIRECT_FOR: &str = "private, max-age=240";
 
 /// `?delivery=proxy`
@@ -48,13 +48,13 @@ pub(super) struct By {
 }
 
 impl By {
-    /// Whether the bucket is not to be named, since its answers did not reach the page.
+    /// Returns whether the bytes must go through the dashboard, because the page could not load them from the bucket.
     pub(super) fn is_proxy(&self) -> bool {
         self.delivery.as_deref() == Some("proxy")
     }
 }
 
-/// Sends the player to the bucket. `None`: the bytes go through the dashboard.
+/// Redirects the player to the bucket. `None`: there is no signer, or signing failed; the bytes go through the dashboard then.
 async fn redirect(shared: &Shared, chunk: &Chunk) -> Option<Response> {
     let signer = shared.app.signer.as_ref()?;
     let bucket = shared.app.index.bucket();
@@ -85,7 +85,7 @@ pub(super) async fn media(
         (extension, playing(&chunk)),
         ("ts", Playing::Transport) | ("mp4", Playing::Fragmented)
     );
-    // The signature is good for GET alone.
+    // GET only: the signature covers the method.
     if passes
         && method == Method::GET
         && !by.is_proxy()
@@ -113,7 +113,7 @@ pub(super) async fn media(
     }
 }
 
-/// The object's own bytes, passed on as they arrive.
+/// Answers with the object's own bytes, streamed as they arrive.
 async fn stored(
     shared: &Shared,
     method: &Method,
@@ -147,7 +147,7 @@ async fn stored(
     Ok(response)
 }
 
-/// Bytes that are in memory.
+/// Answers with bytes that are in memory.
 fn held(bytes: &Bytes, chunk: &Chunk, range: Option<&str>) -> Response {
     let size = bytes.len() as u64;
     let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
@@ -203,7 +203,7 @@ pub(super) async fn preview(State(shared): State<Shared>, Question(at): Question
     let chunks = shared.app.index.shown(&at.camera, t, t.saturating_add(1)).await?;
     let chunk = match chunks.last() {
         Some(chunk) => chunk.clone(),
-        // The newest, for who asks for now: its end is some seconds old.
+        // A request about now: the newest chunk ended some seconds ago, so none overlaps `t`.
         None => {
             let newest = shared.app.index.newest(&at.camera).await?;
             let is_near = |chunk: &Chunk| chunk.meta.start <= t && t.saturating_sub(chunk.meta.end) < HOUR / 60;
@@ -215,7 +215,7 @@ pub(super) async fn preview(State(shared): State<Shared>, Question(at): Question
     };
     let address = format!("/preview/{}/{}.mp4", chunk.generation, encoded(&chunk.name));
     let headers = [(LOCATION, address), (CACHE_CONTROL, "no-store".to_owned())];
-    // Where it does not begin with its key frame, the time is not known before that is read.
+    // If the chunk does not begin with its key frame, the time is not known before the chunk is read.
     let time = chunk.meta.key_frame.then(|| [(PICTURE_TIME, rfc3339_ms(chunk.meta.start))]);
     Ok(match time {
         Some(time) => (StatusCode::FOUND, headers, time).into_response(),
@@ -241,7 +241,7 @@ pub(super) async fn picture(
     Ok(response)
 }
 
-/// When a chunk's picture was taken, ns since the Unix epoch.
+/// Returns when a chunk's picture was taken, ns since the Unix epoch.
 fn shown_at(chunk: &Chunk, picture: &Picture) -> u64 {
     let begins = chunk
         .meta

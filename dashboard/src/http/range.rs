@@ -7,24 +7,25 @@ use std::ops::Range;
 use axum::http::HeaderMap;
 use axum::http::header::{IF_RANGE, RANGE};
 
-/// What is to be sent.
+/// The bytes to send, with the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// All of it, 200.
     Whole,
     /// A part of it, 206.
     Part(Range<u64>),
-    /// The range is behind the end, 416.
+    /// The range begins at or after the end, 416.
     Unsatisfiable,
 }
 
-/// Returns the header `Range`, where it means this version of the resource (RFC 9110 section 13.1.5): a part of another one is none.
+/// Returns the header `Range`. `None` if `If-Range` names another version of the resource: the client must get the whole new one
+/// then (RFC 9110 section 13.1.5).
 pub(super) fn range_of<'h>(headers: &'h HeaderMap, etag: &str) -> Option<&'h str> {
     let header = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     header(RANGE).filter(|_| header(IF_RANGE).is_none_or(|said| said == etag))
 }
 
-/// Reads the header for a resource of `size` bytes. Several ranges, other units and what cannot be read get the whole.
+/// Parses the header for a resource of `size` bytes. Several ranges, other units and invalid headers are answered with the whole.
 pub(super) fn wanted(header: Option<&str>, size: u64) -> Wanted {
     let Some(spec) = header.and_then(|value| value.trim().strip_prefix("bytes=")) else {
         return Wanted::Whole;

@@ -1,5 +1,7 @@
-//! The connections of the server. Who has not sent the whole header of a request in time is hung up on, before any log-in is asked for: `axum::serve`
-//! would wait for ever, and so many connections are all that a process may have.
+//! The connections of the server.
+//!
+//! A client that does not send the whole header of a request in time is disconnected. `axum::serve` would wait for ever, so
+//! clients that have not even logged in could use up all file descriptors of the process.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -13,18 +15,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// How long the header of a request may take, from the answer before it on: a connection may be idle for this long.
+/// How long the header of a request may take. It counts from the answer before it, so it also limits how long a connection may be
+/// idle.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// The same behind Google's load balancers, which keep idle connections for 600 s and answer 502 where they find one closed.
+/// The same behind Google's load balancers. They reuse connections that were idle for up to 600 s, and answer 502 if the server
+/// has closed one.
 /// <https://cloud.google.com/load-balancing/docs/https/request-distribution#http-keepalive>
 pub(super) const BEHIND_BALANCER: Duration = Duration::from_secs(620);
 
-/// Serves connections until `ends` is true, and then waits for those that are open.
+/// Serves connections until `ends` is true, then waits until all open ones have ended.
 pub(super) async fn accept(mut listener: TcpListener, router: Router, patience: Duration, mut ends: watch::Receiver<bool>) {
     let (all, open) = watch::channel(());
     loop {
         let stream = tokio::select! {
-            // Faults of the listener are those of one connection, or pass: it waits for a second.
+            // axum's `Listener` handles errors: it ignores those of a single connection, and waits a second after others, such as
+            // too many open files.
             (stream, _) = Listener::accept(&mut listener) => stream,
             _ = ends.wait_for(|ends| *ends) => break,
         };
@@ -38,7 +43,7 @@ pub(super) async fn accept(mut listener: TcpListener, router: Router, patience: 
     all.closed().await;
 }
 
-/// Serves one connection until it ends; once `ends` is true, to the end of the answer.
+/// Serves one connection until it ends. Once `ends` is true, finishes the current answer and closes it.
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
@@ -50,7 +55,7 @@ async fn serve(
         .header_read_timeout(patience)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
-    // A fault is that of the client: it went away, was silent for too long, or speaks no HTTP.
+    // Errors are ignored, since the client causes them: it has disconnected, was silent for too long, or does not speak HTTP.
     let is_ending = tokio::select! {
         _ = connection.as_mut() => false,
         _ = ends.wait_for(|ends| *ends) => true,
@@ -84,7 +89,7 @@ mod tests {
         let count = client.read(&mut answer).await.unwrap();
         assert!(answer[..count].starts_with(b"HTTP/1.1 200 OK"));
         assert!(began.elapsed() >= PATIENCE * 4);
-        // The next one comes byte by byte and never ends.
+        // The next request arrives byte by byte and never ends.
         let began = Instant::now();
         let (mut half, mut rest) = (tokio::io::split(client), Vec::new());
         let drip = async {

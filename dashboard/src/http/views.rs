@@ -1,4 +1,4 @@
-//! Who watches which camera live: a view is logged when it begins, not at each load of its playlist.
+//! Who watches which camera live. A view is logged when it begins, not each time its playlist is loaded.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -8,15 +8,15 @@ use crate::lock::lock;
 
 /// A view whose playlist has not been loaded for this long is over.
 const OVER: Duration = Duration::from_secs(60);
-/// From so many on those that are over are forgotten.
+/// From this many entries on, views that are over are removed.
 const MANY: usize = 1000;
 
-/// When each last loaded its playlist.
+/// When each viewer last loaded the playlist of each camera.
 #[derive(Debug, Default)]
 pub(super) struct Views(Mutex<HashMap<(String, String), Instant>>);
 
 impl Views {
-    /// Somebody loads the live playlist of a camera. Returns whether a view begins with it.
+    /// Records that a viewer loads the live playlist of a camera. Returns whether a view begins with this.
     pub(super) fn begins(&self, who: &str, camera: &str, now: Instant) -> bool {
         let mut views = lock(&self.0);
         let is_over = |last: Instant| now.saturating_duration_since(last) >= OVER;

@@ -1,6 +1,6 @@
 //! The signed header of Google's Identity-Aware Proxy.
 //!
-//! PURE: keys and time are arguments. The only file of this crate that names `jsonwebtoken`.
+//! PURE: keys and time are arguments. This is the only file of the crate that uses `jsonwebtoken`.
 //! Source: <https://cloud.google.com/iap/docs/signed-headers-howto>
 
 use std::collections::BTreeMap;
@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 
-/// Who signs.
+/// The `iss` of headers that IAP signs.
 const ISSUER: &str = "https://cloud.google.com/iap";
 /// How far the clocks of this machine and of IAP may differ, seconds.
 const LEEWAY: u64 = 30;
 
-/// Why a request is not let in.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The header is missing.
     #[error("the request did not come through Identity-Aware Proxy")]
     Missing,
-    /// It is no JWT, or lacks a claim.
+    /// The header is not a JWT, or lacks a claim.
     #[error("the header of IAP is malformed")]
     Malformed,
     /// It is not signed by ES256.
@@ -31,16 +31,16 @@ pub enum Refusal {
     /// The signature does not verify.
     #[error("the signature of the header of IAP is wrong")]
     Signature,
-    /// It is for another service.
+    /// The header is for another service.
     #[error("the header of IAP is for another audience, {0}")]
     Audience(String),
-    /// Somebody else issued it.
+    /// The issuer is not IAP.
     #[error("the header of IAP is not issued by IAP")]
     Issuer,
-    /// It is too old.
+    /// The header has expired.
     #[error("the header of IAP expired")]
     Expired,
-    /// It is from the future.
+    /// The header was issued in the future.
     #[error("the header of IAP is not valid yet; check the clock of this machine")]
     NotYet,
 }
@@ -73,7 +73,8 @@ struct Jwk {
 }
 
 impl Keys {
-    /// Parses a JWK set (RFC 7517). Leaves out keys that are not of the curve P-256. `None`: it is no JWK set, or has no such key.
+    /// Parses a JWK set (RFC 7517). Ignores keys that are not on the curve P-256. `None`: it is not a JWK set, or has no such
+    /// key.
     pub fn parse(json: &[u8]) -> Option<Self> {
         let set: JwkSet = serde_json::from_slice(json).ok()?;
         let keys = set.keys.into_iter().filter(|key| key.kty == "EC" && key.crv == "P-256");
@@ -91,11 +92,12 @@ impl Keys {
     /// Returns the e-mail address of the user, or the subject if the header has none. `now` is in seconds since the Unix epoch.
     ///
     /// # Errors
-    /// [`Refusal`]. What is said about audience, issuer and times holds only of signed headers: the signature is checked first.
+    /// [`Refusal`]. The signature is checked first, so an error about audience, issuer or times means that the header is
+    /// authentic.
     pub fn user(&self, header: &str, audience: &str, now: u64) -> Result<String, Refusal> {
         let key = self.0.get(&key_id(header)?).ok_or(Refusal::UnknownKey)?;
         let mut signature = Validation::new(Algorithm::ES256);
-        // The claims are checked below, by the clock that is given.
+        // `Claims::check` checks the claims: `jsonwebtoken` would use the system clock instead of `now`.
         signature.validate_exp = false;
         signature.validate_aud = false;
         signature.required_spec_claims.clear();
@@ -110,7 +112,7 @@ impl Keys {
 /// Returns the id of the key that the header names.
 ///
 /// # Errors
-/// It is no JWT of ES256 that names a key.
+/// [`Refusal`]: the header is not a JWT signed by ES256 that names a key.
 pub fn key_id(header: &str) -> Result<String, Refusal> {
     let head = jsonwebtoken::decode_header(header).map_err(|_| Refusal::Malformed)?;
     if head.alg != Algorithm::ES256 {

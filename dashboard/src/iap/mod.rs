@@ -1,6 +1,6 @@
-//! Lets in who comes through Google's Identity-Aware Proxy (IAP).
+//! Allows requests that come through Google's Identity-Aware Proxy (IAP).
 //!
-//! [`assertion`] decides (PURE). This file reads IAP's public keys, from Google or from a file, and keeps them in memory.
+//! [`assertion`] decides (PURE). This file reads IAP's public keys, from Google or from a file, and caches them in memory.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -14,16 +14,16 @@ use assertion::{Keys, Refusal, key_id};
 
 /// Name of the header that IAP adds to each request.
 pub const HEADER: &str = "x-goog-iap-jwt-assertion";
-/// Google's public keys of IAP.
+/// Address of the public keys that Google publishes for IAP.
 pub const GOOGLE: &str = "https://www.gstatic.com/iap/verify/public_key-jwk";
 /// Longest key file, bytes. Google's has about 1 KiB.
 const MAX_KEYS: usize = 64 << 10;
 const SECOND: u64 = 1_000_000_000;
-/// The keys are read at most once in this time, whatever keys the requests name, ns.
+/// Shortest time between two reads of the keys, ns: requests with invented key ids must not cause more.
 const RARELY: u64 = 60 * SECOND;
-/// After a failure they are read again sooner, ns.
+/// Shortest time to the next read after one that failed, ns.
 const SOON: u64 = 5 * SECOND;
-/// Keys older than this are read again, so that a key that Google took back is not trusted for longer, ns.
+/// Keys older than this are read again, ns: a key that Google has revoked is not trusted for longer.
 const STALE: u64 = 24 * 3600 * SECOND;
 
 /// Where IAP's public keys come from.
@@ -35,22 +35,22 @@ pub enum Source {
     File(PathBuf),
 }
 
-/// What `--auth iap:AUDIENCE` says.
+/// Settings of `--auth iap:AUDIENCE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IapSettings {
     /// The audience that IAP signs for.
     pub audience: String,
-    /// The keys.
+    /// Where to read the public keys.
     pub keys: Source,
 }
 
-/// Why a request is not let in.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GateError {
-    /// What it shows is not right.
+    /// Its header is missing or invalid.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Nothing can be checked.
+    /// The header cannot be checked without the keys.
     #[error("the public keys of IAP cannot be read: {0}")]
     NoKeys(String),
 }
@@ -70,16 +70,16 @@ struct Known {
     at: u64,
 }
 
-/// When the keys were last asked for, and with which result.
+/// The last read of the keys, and its result.
 #[derive(Debug, Default)]
 struct Reads {
-    /// ns since the Unix epoch, and how long that holds.
+    /// When it was (ns since the Unix epoch), and how long no other one is made after it (ns).
     last: Option<(u64, u64)>,
     fault: Option<String>,
 }
 
 impl Gate {
-    /// A gate that has not read the keys yet.
+    /// Creates a gate. Does not read the keys yet.
     pub fn new(settings: IapSettings) -> Self {
         Self {
             settings,
@@ -88,7 +88,7 @@ impl Gate {
         }
     }
 
-    /// Returns who asks. `now` is in ns since the Unix epoch.
+    /// Returns the user of a request by its header of IAP. `now` is in ns since the Unix epoch.
     ///
     /// # Errors
     /// [`GateError`].
@@ -104,7 +104,7 @@ impl Gate {
         Ok(user?)
     }
 
-    /// Returns the keys, after reading them if this one is not among them, or they are old.
+    /// Returns the keys. Reads them first if `kid` is not among them or they are stale, and if a read is due.
     async fn keys_with(&self, kid: &str, now: u64) -> Result<Arc<Keys>, GateError> {
         if let Some(keys) = self.known(kid, now) {
             return Ok(keys);
@@ -114,10 +114,10 @@ impl Gate {
         if let Some(keys) = self.known(kid, now) {
             return Ok(keys);
         }
-        // A clock that was set back must not keep the keys from being read.
+        // `now < at`: after the clock was set back, the keys must not stay unread until it catches up.
         let is_due = reads.last.is_none_or(|(at, holds)| now < at || now - at >= holds);
         if is_due {
-            // Before it is read: a request that is given up in between counts too.
+            // Set before the read: if the request is cancelled meanwhile, the read still counts as a failed one.
             reads.last = Some((now, SOON));
             reads.fault = match self.read().await {
                 Ok(keys) => {

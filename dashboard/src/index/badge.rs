@@ -1,31 +1,32 @@
-//! The state of a camera as the first screen shows it; what is known from the bucket alone.
+//! The state of a camera as the first screen shows it, from the bucket alone.
 //!
-//! PURE. Without MQTT ([`super::report`]) three states can be known: something was stored lately, something was stored, nothing ever was. A board that
-//! says more than it knows is worse than none.
+//! PURE. Without MQTT ([`super::report`]) the bucket shows three states: something was stored lately, something was stored
+//! earlier, or nothing ever was. The board must not claim more than it knows.
 
 use serde::Serialize;
 
 use super::chunk::Chunk;
 
 /// State of a camera.
+// The order of the variants is the order of the first screen: cameras in trouble come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Badge {
-    /// It is in a list of cameras and the bucket has nothing of it.
+    /// It is in a list of cameras, and the bucket has nothing of it.
     NeverSeen,
     /// Its connection to the broker ended without an MQTT DISCONNECT.
     Offline,
     /// No pictures come from the camera.
     CameraLost,
-    /// Pictures come, and none is recorded.
+    /// Pictures come, but none is recorded.
     NotRecording,
-    /// Nothing was stored for longer than its chunks are: why is not known without MQTT.
+    /// Nothing was stored for longer than [`patience`], or the last report is too old. The cause is unknown.
     Unknown,
-    /// Pictures come, and wait for their upload.
+    /// Pictures come, but they do not reach the bucket in time.
     Late,
     /// Its list says that it is not to be recorded, or it was stopped on purpose.
     Stopped,
-    /// The newest chunk is as young as it should be.
+    /// The newest chunk is younger than [`patience`].
     Recording,
 }
 
@@ -34,18 +35,18 @@ pub enum Badge {
 pub struct CameraState {
     /// Device id.
     pub id: String,
-    /// Name for people; the id where none is known.
+    /// Name for people; the id if it has none.
     pub name: String,
     /// Its state.
     pub badge: Badge,
-    /// Why, in words; empty where there is nothing to say.
+    /// The reason of the badge, in words; empty for [`Badge::Recording`].
     pub reason: String,
     /// End of the newest chunk.
     #[serde(with = "gcstreamer_schema::time::option")]
     pub last_stored: Option<u64>,
     /// Seconds since then.
     pub age_s: Option<u64>,
-    /// Age of the oldest second that waits for its upload; known by MQTT alone.
+    /// Age of the oldest recording that waits for its upload, seconds; known from MQTT only.
     pub backlog_s: Option<u64>,
     /// Seconds missing since midnight in the camera's zone; `None`: not counted yet.
     pub missing_s_today: Option<u64>,
@@ -53,13 +54,14 @@ pub struct CameraState {
 
 const SECOND: u64 = 1_000_000_000;
 
-/// How old the end of the newest chunk may be, ns: three chunks and 30 s.
+/// Returns how old the end of the newest chunk may be while the camera counts as recording, ns: three chunk lengths and 30 s.
 pub fn patience(newest: &Chunk) -> u64 {
     let length = newest.meta.end.saturating_sub(newest.meta.start);
     length.saturating_mul(3).saturating_add(30 * SECOND)
 }
 
-/// Judges a camera at `now` (ns since the Unix epoch) by its newest chunk; `is_in_bucket`: it has a folder there.
+/// Returns the badge of a camera at `now` (ns since the Unix epoch), and the reason, by its newest chunk. `is_in_bucket`: the
+/// search for cameras found it.
 pub fn judge(newest: Option<&Chunk>, is_enabled: bool, is_in_bucket: bool, now: u64) -> (Badge, String) {
     match newest {
         _ if !is_enabled => (Badge::Stopped, "not enabled in its list of cameras".into()),

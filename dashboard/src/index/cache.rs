@@ -1,7 +1,7 @@
-//! Listings that were made, in bounded memory and, for finished hours, on disk.
+//! Caches listings in bounded memory and, for finished hours, on disk.
 //!
-//! May touch files below `--cache-dir` alone. A file that cannot be read or is not what was written is a miss, never an error: the
-//! bucket has the truth.
+//! Touches files below `--cache-dir` only. A file that is unreadable or damaged is a cache miss, never an error: the bucket is
+//! the source of truth.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,23 +17,23 @@ use crate::lock::lock;
 
 /// Most bytes of chunks in memory.
 const MAX_MEMORY: usize = 64 << 20;
-/// Longest file that is read.
+/// Longest file that is read, bytes.
 const MAX_FILE: u64 = 64 << 20;
 
 /// Most bytes of files below `--cache-dir`: 2,800 hours of 10 s chunks. The shipped pod has 1 GiB.
 const MAX_DISK: u64 = 512 << 20;
-/// Part of the limit that is written before the files are counted again: counting reads the whole folder.
+/// The files are counted again after 1/16 of the limit was written, not at every write: counting reads the whole folder.
 const RECOUNT: u64 = 16;
 
-/// Where finished hours are kept.
+/// The folder that caches finished hours.
 #[derive(Clone, Debug)]
 pub struct Disk {
     folder: PathBuf,
-    /// Bucket and endpoint: one folder may serve several dashboards.
+    /// Names bucket and endpoint, so that several dashboards can share one folder.
     identity: String,
     /// Most bytes of files.
     limit: u64,
-    /// Bytes written since the files were counted. `None`: they never were; a dashboard before this one may have left any number.
+    /// Bytes written since the files were counted. `None`: not counted yet; an earlier process may have left any number of files.
     written: Arc<Mutex<Option<u64>>>,
 }
 
@@ -53,7 +53,7 @@ struct Memory {
     slots: HashMap<String, Weak<tokio::sync::Mutex<()>>>,
 }
 
-/// The chunks of listings, by what was listed: in memory up to a limit, and finished hours on disk too.
+/// The chunks of listings by key: in memory up to a limit, and finished hours on disk, too.
 #[derive(Debug)]
 pub struct Cache {
     memory: Mutex<Memory>,
@@ -61,7 +61,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// An empty cache.
+    /// Creates an empty cache.
     pub fn new(disk: Option<Disk>) -> Self {
         Self {
             memory: Mutex::default(),
@@ -73,12 +73,13 @@ impl Cache {
         lock(&self.memory)
     }
 
-    /// The turn for a key: who holds it is the only one who asks the bucket for it.
+    /// Returns the lock of a key. Callers lock it before they ask the bucket, so that concurrent viewers cause one request.
     pub fn slot(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut memory = self.memory();
         if let Some(slot) = memory.slots.get(key).and_then(Weak::upgrade) {
             return slot;
         }
+        // Dead locks are removed in bulk: doing so at each call would walk the whole map each time.
         if memory.slots.len() > 4096 {
             memory.slots.retain(|_, slot| slot.strong_count() > 0);
         }
@@ -87,7 +88,7 @@ impl Cache {
         slot
     }
 
-    /// The listing of a key, if it is still good at `now`.
+    /// Returns the listing of a key if it is still valid at `now` (ns since the Unix epoch).
     pub async fn get(&self, key: &str, now: u64) -> Option<Arc<Vec<Chunk>>> {
         {
             let mut memory = self.memory();
@@ -104,7 +105,8 @@ impl Cache {
         Some(chunks)
     }
 
-    /// Keeps a listing for `good_for` ns from `now` on.
+    /// Stores a listing that is valid for `good_for` ns from `now` on. Writes it to disk if `good_for` is that of a finished
+    /// hour.
     pub async fn put(&self, key: &str, chunks: Arc<Vec<Chunk>>, now: u64, good_for: u64) {
         self.keep(key, chunks.clone(), now.saturating_add(good_for));
         if let Some(disk) = self.disk.as_ref().filter(|_| good_for == FINISHED) {
@@ -112,7 +114,7 @@ impl Cache {
         }
     }
 
-    /// Drops the listing of a key, which turned out to be out of date.
+    /// Drops the listing of a key, in memory and on disk.
     pub fn forget(&self, key: &str) {
         let mut memory = self.memory();
         if let Some(entry) = memory.entries.remove(key) {
@@ -120,7 +122,7 @@ impl Cache {
         }
         drop(memory);
         if let Some(disk) = &self.disk {
-            // One small file; what cannot be removed is read once more, and forgotten again.
+            // Synchronous, since it is one small file. An error is harmless: the listing is read once more and dropped again.
             let _ = std::fs::remove_file(disk.path(key));
         }
     }
@@ -153,7 +155,7 @@ impl Cache {
     }
 }
 
-/// A chunk in a file.
+/// A chunk as it is written to a file.
 #[derive(Serialize, Deserialize)]
 struct Line {
     name: String,
@@ -166,19 +168,19 @@ struct Line {
 
 #[derive(Serialize, Deserialize)]
 struct File {
-    /// Raised when the form changes.
+    /// [`VERSION`] of the writer; files of other versions are misses.
     version: u32,
     key: String,
-    /// Until when it is good, ns since the Unix epoch.
+    /// Valid until then, ns since the Unix epoch.
     until: u64,
     chunks: Vec<Line>,
 }
 
-/// 3: which name a chunk was given, and none twice. 5: until when.
+/// Version of the file format. 3 added `retry` and removed duplicates; 5 added `until`.
 const VERSION: u32 = 5;
 
 impl Disk {
-    /// Keeps files below `folder`, which must exist; `identity` names bucket and endpoint.
+    /// Creates a cache in `folder`, which must exist. `identity` names bucket and endpoint.
     pub fn new(folder: &Path, identity: String) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -194,13 +196,14 @@ impl Disk {
         self.folder.join(format!("{name}.json"))
     }
 
-    /// A listing, and until when it is good.
+    /// Reads a listing, and until when it is valid.
     async fn read(&self, key: &str) -> Option<(u64, Vec<Chunk>)> {
         let path = self.path(key);
         let key = key.to_owned();
         let read = move || {
             let length = std::fs::metadata(&path).ok()?.len();
             let file: File = serde_json::from_slice(&std::fs::read(&path).ok().filter(|_| length <= MAX_FILE)?).ok()?;
+            // The key is compared, too: the file's name is only half of its digest.
             if file.version != VERSION || file.key != key {
                 return None;
             }
@@ -210,8 +213,10 @@ impl Disk {
         tokio::task::spawn_blocking(read).await.ok()?
     }
 
-    /// Counts a file of this many bytes, and deletes the oldest ones where the folder may be over its limit: before the first file
-    /// of a process, and each time a part of the limit was written.
+    /// Accounts for a file of this many bytes that is about to be written.
+    ///
+    /// Before the first file of a process, and each time 1/[`RECOUNT`] of the limit was written, counts the files and deletes the
+    /// oldest ones until the folder is below its limit.
     fn make_room(&self, bytes: u64) -> std::io::Result<()> {
         let mut written = lock(&self.written);
         let part = self.limit / RECOUNT;
@@ -224,12 +229,12 @@ impl Disk {
         for entry in std::fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let is_ours = path.file_name().and_then(|name| name.to_str()).is_some_and(is_our_name);
-            // Another process may delete at the same time.
+            // Another process may delete files at the same time.
             if let Some(known) = std::fs::metadata(&path).ok().filter(|known| is_ours && known.is_file()) {
                 files.push((known.modified()?, known.len(), path));
             }
         }
-        // Room for what is written until the next count.
+        // Also makes room for the bytes that are written until the next count.
         for path in surplus(files, self.limit - part - bytes.min(self.limit - part)) {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -251,6 +256,8 @@ impl Disk {
             };
             let text = serde_json::to_vec(&file).map_err(std::io::Error::other)?;
             disk.make_room(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
+            // Written under another name and renamed, so that no reader sees half a file. The process id keeps dashboards that
+            // share the folder apart.
             let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
             std::fs::write(&temporary, text)?;
             std::fs::rename(&temporary, &path)
@@ -261,13 +268,14 @@ impl Disk {
     }
 }
 
-/// Whether a file's name is one of [`Disk::path`] or of a file that a crash left half written. Nothing else in the folder is deleted.
+/// Returns whether a file's name is one of [`Disk::path`], or of a temporary file that a crash left. No other file is deleted.
 fn is_our_name(name: &str) -> bool {
     let (digest, end) = name.split_at_checked(32).unwrap_or_default();
     digest.bytes().all(|byte| byte.is_ascii_hexdigit()) && (end == ".json" || end.ends_with(".tmp"))
 }
 
-/// Returns the files to delete, of (time of the last change, bytes, path), so that the rest takes at most `limit` bytes: the oldest first.
+/// Returns the oldest files, as many as must be deleted for the rest to take at most `limit` bytes. Takes (time of the last
+/// change, bytes, path) of each file.
 fn surplus(mut files: Vec<(std::time::SystemTime, u64, PathBuf)>, limit: u64) -> Vec<PathBuf> {
     files.sort();
     let mut held: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();

@@ -1,7 +1,7 @@
 //! A chunk as the bucket lists it: name and metadata checked, before anything else may use it.
 //!
-//! No I/O. Names and metadata are foreign text: an object whose name the template does not give, or whose metadata is not that of
-//! [`ObjectMetadata`] or contradicts the name, is no chunk.
+//! No I/O. Names and metadata are untrusted text. An object is not a chunk if its name does not match the template, or if its
+//! metadata is not [`ObjectMetadata`] or contradicts the name.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -12,13 +12,13 @@ use gcstreamer_schema::metadata::ObjectMetadata;
 use gcstreamer_schema::name::Template;
 use gcstreamer_storage::Listed;
 
-/// A chunk longer than this is not believed, ns: a day.
+/// Longest chunk, ns: a day. Metadata that claim more are damaged; a player would take the chunk for everything that follows.
 const MAX_DURATION: u64 = 86_400_000_000_000;
 
-/// A higher number is none of gcssink: numbers are added to and are in JSON, whose numbers are exact up to this one.
+/// Highest sequence number that gcssink assigns. JSON numbers are exact up to this one, and adding to it cannot overflow.
 pub(super) const MAX_SEQUENCE: u64 = 1 << 53;
 
-/// A clock that is set by no more than this only drifted, ms.
+/// A clock step up to this counts as drift, ms.
 const MAX_DRIFT_MS: i64 = 2000;
 
 /// A stored chunk. Times in ns since the Unix epoch.
@@ -28,18 +28,18 @@ pub struct Chunk {
     pub name: Arc<str>,
     /// Generation of the object.
     pub generation: i64,
-    /// Bytes.
+    /// Size of the object, bytes.
     pub size: u64,
-    /// When the bucket had it, ns since the Unix epoch.
+    /// When the object was created, by the bucket's clock, ns since the Unix epoch; 0 if unknown.
     pub created: u64,
-    /// Which name it was given: a higher one than 0 where the name was taken by what is not the whole chunk.
+    /// Number of the attempt in the name. It is over 0 if an object that is not the whole chunk had taken the names before.
     pub retry: u32,
-    /// Its metadata; the device is left empty, since a list of chunks is of one camera.
+    /// Its metadata. `device` is empty: a list of chunks belongs to one camera, and the id would be in memory once per chunk.
     pub meta: ObjectMetadata,
 }
 
 impl Chunk {
-    /// Reads an object of a listing. `None`: it is no chunk of this camera.
+    /// Reads an object of a listing. `None`: it is not a chunk of this camera.
     pub fn of(template: &Template, camera: &str, object: Listed) -> Option<Self> {
         let parts = template.read(&object.name)?;
         let mut meta = ObjectMetadata::from_map(&object.metadata).ok()?;
@@ -70,19 +70,20 @@ impl Chunk {
         })
     }
 
-    /// Whether `next` is the chunk after this one in its session, with nothing missing between them.
+    /// Returns whether `next` is the next chunk of the same session, with nothing missing between them.
     pub fn is_followed_by(&self, next: &Self) -> bool {
         self.meta.session == next.meta.session
             && self.meta.sequence.checked_add(1) == Some(next.meta.sequence)
             && next.meta.gap.is_none()
     }
 
-    /// Whether its camera's clock was set forward before it by more than clocks drift.
+    /// Returns whether the camera's clock was set forward before this chunk, by more than clocks drift.
     pub fn steps(&self) -> bool {
         self.meta.clock_step_ms.is_some_and(|by| by > MAX_DRIFT_MS)
     }
 
-    /// When its end was, ns since the Unix epoch: by the camera's clock, unless that was ahead of the bucket's.
+    /// Returns when the chunk ended, ns since the Unix epoch: by the camera's clock, but at most when the bucket created the
+    /// object.
     pub fn ended(&self) -> u64 {
         if self.created > 0 {
             self.meta.end.min(self.created)
@@ -91,14 +92,16 @@ impl Chunk {
         }
     }
 
-    /// About how many bytes of memory it takes.
+    /// Returns about how many bytes of memory the chunk takes.
     pub fn cost(&self) -> usize {
         size_of::<Self>() + self.name.len() + self.meta.session.len() + self.meta.codecs.as_ref().map_or(0, String::len) + 64
     }
 }
 
-/// Sorts chunks by time and takes out those listed twice, and those stored again under another name because theirs was taken: by what is
-/// broken, or half of it, and may not be removed.
+/// Sorts chunks by time and removes duplicates.
+///
+/// Of a chunk that was stored under several names the last name counts: the earlier ones are taken by broken or partial objects
+/// that the recorder may not delete.
 pub fn sorted(mut chunks: Vec<Chunk>) -> Vec<Chunk> {
     let key = |chunk: &Chunk| {
         let (session, sequence) = (chunk.meta.session.clone(), chunk.meta.sequence);
@@ -113,8 +116,8 @@ pub fn sorted(mut chunks: Vec<Chunk>) -> Vec<Chunk> {
     chunks
 }
 
-/// Of chunks by [`sorted`], the last one that ends before `from` and whose next one, of which nothing says that something is missing before it,
-/// begins behind `to`.
+/// Returns the chunk that the time `from..to` between two chunks belongs to. Of `chunks`, sorted by [`sorted`], this is the last
+/// one that ends at or before `from` and whose successor begins at or after `to` with nothing missing before it.
 pub fn joined(chunks: &[Chunk], from: u64, to: u64) -> Option<&Chunk> {
     let later = chunks.iter().filter(|chunk| chunk.meta.start >= to && !chunk.steps());
     let later: HashMap<(&str, u64), &Chunk> = later
@@ -264,7 +267,7 @@ pub(crate) mod tests {
             }
             assert!(Chunk::of(&template(), "cam", object).is_none(), "{key}");
         }
-        // Three years in an object of ten seconds: a player would take it for all that comes then.
+        // Three years in an object of ten seconds: a player would take it for everything that follows.
         for (length, is_chunk) in [("86400000", true), ("86400001", false), ("99999999999", false)] {
             let mut object = listed("cam", &name);
             object.metadata.insert("duration-ms".into(), length.into());

@@ -1,5 +1,5 @@
-//! Whole UTC days of a camera, for spans of weeks and the calendar: from names, and from the metadata of the hours of which names do not tell
-//! enough.
+//! Whole UTC days of a camera, for spans of weeks and the calendar: from names, and from metadata for the hours whose names do
+//! not tell enough.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::timeline::Timeline;
 use super::{AHEAD, HOUR, Index, IndexError, MAX_CAMERAS, MAX_PAGES, PARALLEL, edges, freshness, hour_key};
 use crate::lock::lock;
 
-/// The names of a UTC day, and until when they are good.
+/// The names of a UTC day, and until when they are valid (ns since the Unix epoch).
 #[derive(Clone, Debug)]
 pub(super) struct Day {
     names: Arc<Vec<Named>>,
@@ -26,8 +26,8 @@ pub(super) const DAY: u64 = 24 * HOUR;
 const MAX_NAMES: usize = 1_000_000;
 
 impl Index {
-    /// What was recorded of a camera in the UTC days that `from..to` touches, with the gaps that reach over both ends. Cheap for weeks: of
-    /// hours in which each chunk follows on the one before names are read and nothing else.
+    /// Returns what was recorded of a camera in the UTC days that `from..to` touches, with the gaps that reach over both ends.
+    /// This is cheap for weeks: of hours without a break it reads names only.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -35,7 +35,7 @@ impl Index {
         let now = self.clock.now();
         let (first, end) = (from - from % DAY, to.min(now.saturating_add(AHEAD)).next_multiple_of(DAY));
         if self.template.resolution() > 1_000_000_000 {
-            // Names tell the day, or nothing: what the chunks say of themselves counts.
+            // Names show no time of day, so lengths cannot be told from them: read the metadata.
             return self.overview(camera, first, end).await;
         }
         let days = (0..).map(|index| first + index * DAY).take_while(|day| *day < end);
@@ -47,6 +47,7 @@ impl Index {
         let outline = Outline::of(found.iter().flat_map(|day| day.iter().cloned()).collect());
         let mut hours = outline.open_hours();
         hours.extend(self.known_hours(camera, outline.hours()));
+        // `bordered` expects the time around the window, too.
         hours.extend(self.hours(camera, first.saturating_sub(edges::AROUND), first));
         if end < now {
             hours.extend(self.hours(camera, end, end + edges::AROUND));
@@ -61,7 +62,7 @@ impl Index {
         self.bordered(camera, runs, first, end).await
     }
 
-    /// Those of the hours whose runs are in memory: what is known of them costs nothing.
+    /// Returns those of the hours whose runs are in memory: using them costs no listing.
     fn known_hours(&self, camera: &str, hours: BTreeSet<u64>) -> BTreeSet<u64> {
         let now = self.clock.now();
         let runs = lock(&self.runs);
@@ -90,7 +91,7 @@ impl Index {
         let mut names = Vec::new();
         let mut pages = 0..MAX_PAGES;
         loop {
-            // Objects that are none of gcssink count, too.
+            // Pages count, not chunks: the objects of other programs need listings, too.
             if pages.next().is_none() {
                 return Err(IndexError::TooMany(query.prefix));
             }

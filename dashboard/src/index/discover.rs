@@ -1,9 +1,11 @@
 //! Which cameras the bucket has: device ids, found from the names of objects.
 //!
-//! With the default template a camera is a folder that holds folders of years, at any depth: ids hold slashes. A folder of four digits is
-//! a year only where it holds chunks: `store/0042` is a camera, too. Folders are listed level by level; what was found to be a camera is
-//! not looked into again for an hour. With another template they are found from name to
-//! name: behind one of a camera the next is looked for that is of another.
+//! With the default template a camera is a folder that holds folders of years. It may be at any depth, because ids may contain
+//! slashes. A folder of four digits is a year only if it holds chunks: `store/0042` is a camera, too. Folders are listed level by
+//! level. A folder that is a camera is not listed again for an hour.
+//!
+//! With another template the search goes from name to name: after an object of one camera it skips to the next object that may be
+//! of another one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -14,55 +16,59 @@ use gcstreamer_storage::{Fields, ListQuery, Listed};
 
 use super::{HOUR, Index, IndexError, PARALLEL, is_of};
 
-/// Deepest folder that is looked into: ids of so many parts.
+/// Deepest folder that is listed: ids with more parts are not found.
 const MAX_DEPTH: usize = 8;
 /// Most folders that are listed in one search.
 const MAX_FOLDERS: usize = 5000;
-/// Pages of one folder.
+/// Most pages of one folder.
 const PAGES: usize = 20;
-/// Objects that are looked at at once with another template, and how often at most.
+/// Objects per request, with another template.
 const SAMPLE: u32 = 100;
+/// Most requests of one search, with another template.
 const LOOKS: usize = 1000;
-/// A search that asked the bucket this often is good for that much longer, ns: a bucket of a thousand cameras is not asked all the time.
+/// Time that each request of a search adds to the validity of its answer, ns: else a bucket of a thousand cameras would be
+/// searched all the time.
 const PER_LOOK: u64 = 3_000_000_000;
-/// Behind all names that begin alike.
+/// Sorts after every name that has the same prefix.
 const LAST: char = '\u{10ffff}';
-/// Years that chunks can be of: times are ns since 1970, of 64 bits. Other folders of four digits need no look inside.
+/// Years in which a chunk can begin: times are ns since 1970 in 64 bits. Other folders of four digits are not years.
 const YEARS: std::ops::RangeInclusive<u16> = 1970..=2554;
-/// How long an answer is good for, ns.
+/// Shortest validity of an answer, ns.
 const GOOD_FOR: u64 = 60_000_000_000;
 
-/// What was found.
+/// The result of the last search.
 #[derive(Debug, Default)]
 pub(super) struct Discovered {
-    /// Until when that is good, ns since the Unix epoch.
+    /// Valid until then, ns since the Unix epoch.
     until: u64,
     cameras: BTreeSet<String>,
-    /// Folders that are cameras, and when they were looked into.
+    /// Folders that are cameras, and when each was listed last, ns since the Unix epoch.
     folders: HashMap<String, u64>,
-    /// Folders that were not read to their end.
+    /// Folders whose listing was cut off at a limit.
     unread: HashSet<String>,
-    /// Whether the last search ended before it had looked everywhere.
+    /// Whether the last search ended at a limit, before it had listed everything.
     is_partial: bool,
 }
 
-/// The folders in a folder but those of years, which make it a camera.
+/// The listing of one folder.
 struct Folder {
     name: String,
     is_camera: bool,
+    /// The folders in it, without those of years that hold chunks.
     inside: Vec<String>,
-    /// Whether that are all, and of each year it is known whether it holds chunks.
+    /// Whether the listing is complete: no page is missing, and it is known of each year whether it holds chunks.
     is_whole: bool,
 }
 
-/// What a search for cameras says that ended before it had looked everywhere.
+/// The warning of a search that ended before it had listed everything.
 pub const PARTIAL: &str =
     "not all folders were looked at for cameras: the bucket has more than 5,000 of them, or more than 20,000 names in one";
-/// What to do then.
+/// What to do about [`PARTIAL`].
 pub const PARTIAL_HINT: &str = "name the cameras by --cameras; those that are shown are complete";
 
 impl Discovered {
-    /// Forgets what a folder does not hold any more: itself as a camera, and what was known below folders that are gone.
+    /// Removes what a complete listing of a folder no longer shows: the folder itself as a camera, and everything below folders
+    /// that have been deleted.
     fn forget(&mut self, folder: &Folder) {
         if !folder.is_whole {
             return;
@@ -82,13 +88,13 @@ impl Discovered {
     }
 }
 
-/// The id of the camera that a folder is of: all before its last slash, as ids may end with one.
+/// Returns the id of the camera of a folder. Removes one slash only: ids may end with a slash themselves.
 fn camera_of(folder: &str) -> &str {
     folder.strip_suffix('/').unwrap_or(folder)
 }
 
 impl Index {
-    /// The device ids of all cameras, sorted.
+    /// Returns the device ids of all cameras, sorted. Searches the bucket if the last answer has expired.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -97,14 +103,14 @@ impl Index {
         let now = self.clock.now();
         if now >= discovered.until {
             let mut good_for = GOOD_FOR;
-            // Ids of the default template stand in front of the year.
+            // In the default template the id stands in front of the year, so folders are enough.
             if self.has_default_names() {
                 self.look_into_folders(&mut discovered, now).await?;
             } else {
                 let (found, looks) = self.look_at_objects().await?;
                 Self::note(&mut discovered, looks >= LOOKS);
                 if looks < LOOKS {
-                    // All were looked at: what is not there any more is no camera.
+                    // The search was complete: cameras that it did not find have been deleted.
                     discovered.cameras.clear();
                 }
                 discovered.cameras.extend(found);
@@ -115,12 +121,12 @@ impl Index {
         Ok(discovered.cameras.iter().cloned().collect())
     }
 
-    /// Whether the last search for cameras ended before it had looked everywhere.
+    /// Returns whether the last search for cameras ended at a limit, before it had listed everything.
     pub async fn is_partial(&self) -> bool {
         self.discovered.lock().await.is_partial
     }
 
-    /// Says once that a search ended early, until one has looked everywhere.
+    /// Records whether a search ended early. Logs a warning if the search before it did not.
     fn note(discovered: &mut Discovered, is_partial: bool) {
         if is_partial && !discovered.is_partial {
             tracing::warn!("{PARTIAL}; {PARTIAL_HINT}");
@@ -131,7 +137,7 @@ impl Index {
     async fn look_into_folders(&self, discovered: &mut Discovered, now: u64) -> Result<(), IndexError> {
         let mut level = vec![String::new()];
         let (mut listed, mut is_partial) = (0, false);
-        // The root is a level, too.
+        // Inclusive: the root is a level, too.
         for _ in 0..=MAX_DEPTH {
             level.retain(|folder| {
                 discovered
@@ -158,7 +164,7 @@ impl Index {
                     discovered.cameras.insert(camera_of(&folder.name).to_owned());
                     discovered.folders.insert(folder.name, now);
                 }
-                // A bucket may hold folders without end, of which no more than these are ever listed.
+                // Do not collect more folders than can still be listed: a bucket may have any number of them.
                 let room = MAX_FOLDERS.saturating_sub(listed + level.len());
                 is_partial |= folder.inside.len() > room;
                 level.extend(folder.inside.into_iter().take(room));
@@ -172,7 +178,7 @@ impl Index {
         Ok(())
     }
 
-    /// Lists a folder. What is known to be a camera is no year.
+    /// Lists a folder. Folders that are known to be cameras do not count as years.
     async fn look_into(&self, folder: String, known: &HashMap<String, u64>) -> Result<Folder, IndexError> {
         let mut query = ListQuery {
             prefix: folder.clone(),
@@ -215,7 +221,8 @@ impl Index {
         })
     }
 
-    /// Whether an object of that year has the name of a chunk of this camera. `None`: none of so many has, and there are more.
+    /// Returns whether a folder of a year holds an object with the name of a chunk of this camera. `None`: no such object in the
+    /// first [`PAGES`] pages, and there are more.
     async fn holds_chunks(&self, folder: &str, year: &str) -> Result<Option<bool>, IndexError> {
         let query = ListQuery {
             prefix: year.to_owned(),
@@ -224,7 +231,7 @@ impl Index {
             ..ListQuery::default()
         };
         let camera = camera_of(folder);
-        // What no sink would take as its device is not asked for either.
+        // No sink accepts such a device id, so there can be no chunks of it: save the request.
         if check_device(camera).is_err() {
             return Ok(Some(false));
         }
@@ -236,8 +243,10 @@ impl Index {
         }
     }
 
-    /// With another template: some objects, and behind what the names of a camera begin with in a year, or on a day, the next ones. Where days
-    /// stand in front of the cameras, those of the last two days come first.
+    /// Searches for cameras with another template. Returns them, and the number of requests.
+    ///
+    /// If days stand in front of the cameras in names, the last two days are searched first: the limit of requests may end the
+    /// search from the beginning long before it gets there.
     async fn look_at_objects(&self) -> Result<(BTreeSet<String>, usize), IndexError> {
         let (mut cameras, mut looks) = (BTreeSet::new(), 0);
         let has_days_first = self.device_prefix("0") == self.device_prefix("1");
@@ -250,7 +259,10 @@ impl Index {
         Ok((cameras, looks))
     }
 
-    /// Adds the cameras of objects from this name on. Returns how often the bucket was asked.
+    /// Adds the cameras of the objects from this name on. Returns the number of requests.
+    ///
+    /// After the last object of a page, skips all names that begin as those of its camera do in that year or on that day
+    /// ([`Index::alike`]).
     async fn look_from(&self, from: Option<String>, cameras: &mut BTreeSet<String>) -> Result<usize, IndexError> {
         let mut query = ListQuery {
             start_offset: from,
@@ -286,12 +298,14 @@ impl Index {
         Ok(LOOKS)
     }
 
-    /// What the names of a camera begin with in the year of `start`, or on its day with one more character: as much as tells the camera and
-    /// something behind it. What all its names begin with may be the beginning of another id, too (`front_` of `front_door`). `None`: names
-    /// tell no time.
+    /// Returns a prefix that only names of this camera have: that of its names in the year of `start`, or that of its day and one
+    /// more character of `name`. `None`: names do not show a time.
+    ///
+    /// The prefix of all its names would not do: it may be the beginning of another id, too (`front_` of `front_door`).
     fn alike(&self, camera: &str, start: u64, name: &str) -> Option<String> {
         let year = rfc3339_ms(start).get(..4).map(|year| format!("{year}-01-01T00:00:00Z"));
         let begin = year.as_deref().and_then(parse_rfc3339)?;
+        // Stands for any id that begins with this one: a prefix that its names share is not specific enough.
         let other = format!("{camera}-");
         let in_year = |camera: &str| {
             let names = (0..=12).map(|month| self.template.hour_prefix(camera, begin + month * 30 * 24 * HOUR));
@@ -308,7 +322,7 @@ impl Index {
     }
 }
 
-/// Whether a folder has the name of a year that chunks can be of.
+/// Returns whether the name of a folder is a year in which a chunk can begin.
 fn is_year(name: &str) -> bool {
     let is_number = name.len() == 4 && name.bytes().all(|byte| byte.is_ascii_digit());
     is_number && name.parse().is_ok_and(|year| YEARS.contains(&year))

@@ -1,8 +1,9 @@
-//! What lies beside a window of time: the last chunk before it and the first behind it, however far away. A gap that reaches out of
-//! a window has its ends there.
+//! The last chunk before a window of time and the first one after it, however far away. They are the ends of gaps that reach
+//! beyond the window.
 //!
-//! A window that begins and ends recorded is not asked for. The chunk before is looked for backwards, four times as far at each step, and
-//! then by halves: an outage of a night costs about eight short listings, and one to confirm it every ten minutes.
+//! If the window begins and ends with a recording, nothing is looked for. The search for the chunk before goes backwards, four
+//! times as far at each step, and then bisects: an outage of a night costs about eight short listings, and one more every ten
+//! minutes to confirm it.
 
 use std::sync::Arc;
 
@@ -14,33 +15,35 @@ use super::timeline::{Piece, Timeline};
 use super::{AHEAD, Chunk, HOUR, Index, IndexError, MAX_CAMERAS, MAX_PAGES, PARALLEL, is_of};
 use crate::lock::lock;
 
-/// The first hour that is looked at, of 2020-01-01: a clock that says less is not set (`clock=suspect`), so a chunk of then says nothing
-/// of when recording stopped.
+/// The first hour that is searched, that of 2020-01-01. A clock that shows less was never set (`clock=suspect`), so an earlier
+/// chunk does not tell when recording stopped.
 const BEGIN: u64 = 438_288;
-/// The first step backwards, hours.
+/// Length of the first step backwards, hours.
 const STEP: u64 = 4;
-/// What lies around a window is listed with it, ns.
+/// Time on both sides of a window that is listed along with it, ns.
 pub(super) const AROUND: u64 = HOUR;
-/// How long an answer is good for, ns. Chunks of an outage may still arrive.
+/// How long an answer is valid, ns. It expires because chunks of an outage may still arrive.
 const GOOD_FOR: u64 = 10 * 60_000_000_000;
-/// Most hours that are passed over on the way back, in which objects have the names of chunks and are none: copies without their metadata.
+/// Most hours that the search backwards skips because their objects have names of chunks but are none, such as copies without
+/// metadata.
 const NAMED_HOURS: usize = 24;
-/// Objects of the first page that is read for the first chunk; all of them where no one else writes.
+/// Objects of the first page of the search for the first chunk: enough unless other programs write into the folder.
 const LOOKED_AT: u32 = 10;
 
-/// A chunk beside a window, and until when that is good.
+/// A chunk beside a window, and until when the answer is valid (ns since the Unix epoch).
 #[derive(Clone, Debug)]
 pub(super) struct Edge {
     chunk: Option<Chunk>,
     until: u64,
 }
 
-/// Camera, hour, and whether it is the chunk before the hour; otherwise it is the first from it on.
+/// Camera, hour since the Unix epoch, and the direction: true for the last chunk before the hour, false for the first one from it
+/// on.
 pub(super) type Key = (String, u64, bool);
 
 impl Index {
-    /// What was recorded of a camera between `from` and `to` (ns since the Unix epoch), with the gaps that reach over both ends.
-    /// Finished hours that are known cost no listing, whether or not their chunks are still in the cache.
+    /// Returns what was recorded of a camera between `from` and `to` (ns since the Unix epoch), with the gaps that reach over
+    /// both ends. Finished hours whose runs are in memory cost no listing, even if their chunks have left the cache.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -56,13 +59,14 @@ impl Index {
         self.bordered(camera, runs, from, to).await
     }
 
-    /// The timeline of runs from an hour before `from` to an hour behind `to`, with the gaps that reach over both ends.
+    /// Returns the timeline of runs that cover the window and [`AROUND`] on both sides, with the gaps that reach over both ends.
     pub(super) async fn bordered(&self, camera: &str, mut runs: Vec<Run>, from: u64, to: u64) -> Result<Timeline, IndexError> {
         let is_open = runs.iter().all(|run| run.end < to);
         if is_open && let Some(after) = self.after(camera, to.saturating_add(AROUND)).await? {
             runs.push((&after).into());
         }
-        // Before the first chunk of a camera nothing is missing, and behind the last one it is not known.
+        // Without any run there is no gap to complete: before a camera's first chunk nothing is missing, and after its last one
+        // that is unknown.
         let is_late = runs.iter().all(|run| run.start > from) && !runs.is_empty();
         if is_late && let Some(before) = self.before(camera, from.saturating_sub(AROUND)).await? {
             runs.push((&before).into());
@@ -72,7 +76,8 @@ impl Index {
         Ok(Timeline::of_pieces(&pieces).within(from, to))
     }
 
-    /// The last chunk that begins before `at`.
+    /// Returns the last chunk that begins before `at` (ns since the Unix epoch). If names do not sort by time, searches the hour
+    /// of `at` only.
     pub(super) async fn before(&self, camera: &str, at: u64) -> Result<Option<Chunk>, IndexError> {
         let hour = self.hour(camera, at).await?;
         let last = |chunks: &[Chunk], at: u64| {
@@ -87,6 +92,7 @@ impl Index {
         }
         let high = at / HOUR;
         self.edge((camera.to_owned(), high, true), async |known: Option<Chunk>| {
+            // An expired answer is confirmed by one listing: is there anything between it and the window now?
             let from = known.as_ref().map_or(BEGIN, |chunk| chunk.meta.start / HOUR + 1);
             if !self.has_any(camera, from, high).await? {
                 return Ok(known);
@@ -97,8 +103,8 @@ impl Index {
         .await
     }
 
-    /// The last hour before `high` (hours since the Unix epoch) that has a chunk. Other objects may be named as chunks are: some hours that
-    /// have nothing else are passed over.
+    /// Returns the chunks of the last hour before `high` (hours since the Unix epoch) that has any. Skips up to [`NAMED_HOURS`]
+    /// hours whose objects only have names of chunks.
     pub(super) async fn last_hour_of_chunks(
         &self,
         camera: &str,
@@ -118,7 +124,8 @@ impl Index {
         Ok(None)
     }
 
-    /// The first chunk that begins at `at` or later.
+    /// Returns the first chunk that begins at `at` (ns since the Unix epoch) or later. `None`: there is none, or names do not
+    /// sort by time.
     async fn after(&self, camera: &str, at: u64) -> Result<Option<Chunk>, IndexError> {
         if at >= self.clock.now() || !self.names_sort_by_time(camera) {
             return Ok(None);
@@ -138,7 +145,7 @@ impl Index {
             if self.template.resolution() <= 1_000_000_000 {
                 return Ok(Some(first));
             }
-            // Names tell the hour or the day: the first name there need not be that of the first chunk.
+            // Names show only the hour or the day, so the first name need not be that of the first chunk.
             let hour = self.hour(camera, first.meta.start).await?;
             let later = hour.iter().filter(|chunk| chunk.meta.start >= at).cloned();
             Ok(later.chain([first]).min_by_key(|chunk| chunk.meta.start))
@@ -147,13 +154,14 @@ impl Index {
         .map(|found| found.filter(|chunk| chunk.meta.start >= at))
     }
 
-    /// What is known under the key, or else found by `look`, which is given what was known before.
+    /// Returns the cached chunk of the key. If it has expired, calls `look` with it (`None` if there was none) and caches the
+    /// result.
     async fn edge(
         &self,
         key: Key,
         look: impl AsyncFnOnce(Option<Chunk>) -> Result<Option<Chunk>, IndexError>,
     ) -> Result<Option<Chunk>, IndexError> {
-        // 50 viewers look once.
+        // One search at a time for each camera: 50 viewers cause one.
         let slot = self.cache.slot(&format!("edge\0{}", key.0));
         let _turn = slot.lock().await;
         let now = self.clock.now();
@@ -177,7 +185,7 @@ impl Index {
         Ok(chunk)
     }
 
-    /// The last hour from `begin` on and before `high` (hours since the Unix epoch) in which something begins.
+    /// Returns the last hour in `begin..high` (hours since the Unix epoch) that has an object with the name of a chunk.
     async fn last_hour(&self, camera: &str, begin: u64, mut high: u64) -> Result<Option<u64>, IndexError> {
         let mut step = STEP;
         let mut low = high.saturating_sub(step).max(begin);
@@ -199,7 +207,7 @@ impl Index {
         Ok(Some(low))
     }
 
-    /// Whether an object has the name of a chunk of one of the hours `low..high`.
+    /// Returns whether an object has the name of a chunk that begins in one of the hours `low..high`.
     pub(super) async fn has_any(&self, camera: &str, low: u64, high: u64) -> Result<bool, IndexError> {
         if low >= high {
             return Ok(false);
@@ -216,8 +224,10 @@ impl Index {
         Ok(self.first_of(query, MAX_PAGES, is_named).await?.is_some())
     }
 
-    /// Whether the names of a camera's chunks are in the order of their hours. Days in front of months are not, nor names without a time.
+    /// Returns whether the names of a camera's chunks sort by their hours. Names with the day in front of the month do not, nor
+    /// do names without a time.
     pub(super) fn names_sort_by_time(&self, camera: &str) -> bool {
+        // From each to the next at least one of month, day and hour decreases, so any other order of the fields shows:
         // 2020-12-31 23:00, 2021-01-01 00:00, 2021-02-03 04:00, 2021-11-02 03:00, 2022-01-01 02:00.
         let hours = [447_071, 447_072, 447_868, 454_395, 455_834];
         let names = hours.map(|hour| self.template.hour_prefix(camera, hour * HOUR));

@@ -1,18 +1,20 @@
-//! The first object of a listing that is what somebody looks for, however many others stand in front of it.
+//! The first object of a listing that fulfils a condition, whatever other objects precede it.
 //!
-//! Other programs keep objects in the folders of cameras, and Cloud Storage may answer an empty page with a token for the next one: neither
-//! says that nothing is there. A listing is over where it has no next page.
+//! Other programs may store objects in the folders of cameras, and Cloud Storage may answer with an empty page and a token for
+//! the next one. Neither means that nothing follows: a listing ends only with a page without a token.
 
 use gcstreamer_storage::{ListQuery, Listed};
 
 use super::{Index, IndexError};
 
 impl Index {
-    /// Returns what `accept` makes of the first object of the listing that it takes. `None`: the listing ends, and has none. The first page
-    /// is as short as the query says, all behind it are as long as pages are.
+    /// Returns the first `Some` of `accept` over the objects of the listing. `None`: no object of the whole listing is accepted.
+    ///
+    /// The first page has the length that the query names, all others the full length: usually the first object is accepted, and
+    /// if not, many others may follow.
     ///
     /// # Errors
-    /// [`IndexError`]; [`IndexError::TooMany`] where none of so many pages has one.
+    /// [`IndexError`]; [`IndexError::TooMany`] if `pages` pages have no such object and there are more.
     pub(super) async fn first_of<T>(
         &self,
         mut query: ListQuery,
@@ -27,7 +29,8 @@ impl Index {
             }
             match (page.next, last) {
                 (None, _) => return Ok(None),
-                // A token belongs to its query: a longer page is asked for from the last name on, which is read once more.
+                // A page token is valid for its own query only. For longer pages, start a new query at the last name, which is
+                // then listed twice.
                 (Some(_), Some(last)) if query.max_results.is_some() => {
                     (query.page, query.start_offset, query.max_results) = (None, Some(last), None);
                 }

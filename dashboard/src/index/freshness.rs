@@ -1,23 +1,23 @@
-//! Which listings may still change, and how long one is good for.
+//! Which listings may still change, and how long each is valid.
 //!
-//! PURE. An hour is finished when it is over and has no hole; chunks of an outage arrive late, so an hour with holes is looked at
-//! again: soon at first, then daily, as all are. Times in ns.
+//! PURE. An hour is finished when it is over and has no hole. Chunks of an outage arrive late, so an hour with holes is listed
+//! again: soon at first, then less often, and in the end daily, as finished hours are. Times in ns.
 
 use super::HOUR;
 use super::chunk::Chunk;
 
 const SECOND: u64 = 1_000_000_000;
 const MINUTE: u64 = 60 * SECOND;
-/// How far a chunk's end may be off from the next one's beginning.
+/// How far the end of an hour's last chunk may fall short of the end of the hour: metadata round times.
 const ROUNDING: u64 = 5_000_000;
-/// Of an hour that is running, or just over.
+/// Validity of the listing of an hour that is running, or just over.
 pub const RUNNING: u64 = 2 * SECOND;
-/// Of a finished hour: nothing comes to it any more, but a lifecycle rule or a user may delete it.
+/// Validity of the listing of a finished hour. No chunk is added any more, but a lifecycle rule or a user may delete some.
 pub const FINISHED: u64 = 24 * HOUR;
-/// After its end an hour may still get chunks that were being uploaded.
+/// Time after its end in which an hour still gets chunks that are being uploaded.
 const SETTLED: u64 = 5 * MINUTE;
 
-/// How long the listing of the hour that begins at `begins` is good for, looked at `now`.
+/// Returns how long the listing of the hour that begins at `begins`, made at `now`, is valid.
 pub fn good_for(begins: u64, chunks: &[Chunk], now: u64) -> u64 {
     let age = now.saturating_sub(begins.saturating_add(HOUR));
     match age {
@@ -30,7 +30,8 @@ pub fn good_for(begins: u64, chunks: &[Chunk], now: u64) -> u64 {
     }
 }
 
-/// How long the names of the UTC day that begins at `begins` are good for, looked at `now`: chunks of an outage may still arrive.
+/// Returns how long the names of the UTC day that begins at `begins`, listed at `now`, are valid. Chunks of an outage may still
+/// arrive.
 pub fn day_good_for(begins: u64, now: u64) -> u64 {
     match now.saturating_sub(begins) / HOUR {
         0..25 => 30 * SECOND,
@@ -39,16 +40,16 @@ pub fn day_good_for(begins: u64, now: u64) -> u64 {
     }
 }
 
-/// Whether the chunks cover the hour without a hole.
+/// Returns whether the chunks cover the hour without a hole.
 fn is_whole(begins: u64, chunks: &[Chunk]) -> bool {
     let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
         return false;
     };
-    // If chunks begin at whole multiples of their length, the second one begins exactly one length after the hour: then the first may
-    // still be on its way.
+    // `<`, not `<=`: if chunks begin at whole multiples of their length, the second one begins exactly one length after the hour,
+    // and the first may still be on its way.
     let shortest = chunks.iter().map(|chunk| chunk.meta.duration).min().unwrap_or(0);
     let is_first = first.meta.start.saturating_sub(begins) < shortest;
-    // A chunk that begins within the hour is missing as long as nothing reaches its end.
+    // Until a chunk reaches the end of the hour, one that begins within the hour is missing.
     let reaches = is_first && last.meta.end.saturating_add(ROUNDING) >= begins + HOUR;
     reaches && chunks.windows(2).all(|pair| pair[0].is_followed_by(&pair[1]))
 }
@@ -99,7 +100,7 @@ mod tests {
         let begins = BASE - BASE % HOUR;
         let after = begins + HOUR + 6 * MINUTE;
         assert_eq!(good_for(begins, &hour(Some(0)), after), MINUTE);
-        // Chunks that are cut anywhere: the one before reaches into the hour.
+        // Chunks that do not begin at multiples of their length: the one before the hour reaches into it.
         let mut shifted = hour(None);
         for chunk in &mut shifted {
             chunk.meta.start += 9 * SECOND;

@@ -1,8 +1,8 @@
 //! What the bucket holds: cameras, their chunks by the hour, the newest of each.
 //!
-//! The bucket is the only source: nothing is remembered that a listing does not show. Names of the default template hold the hour, so
-//! a day is 24 short listings in parallel and not nine long ones in a row. The decisions (what a chunk is, what a gap is, which
-//! hours to look at again) are pure and in files of their own; this one lists and caches.
+//! The bucket is the only source: nothing is remembered that a listing does not show. Names of the default template hold the
+//! hour, so a day is 24 short listings in parallel instead of nine long ones in a row. The decisions (what a chunk is, what a gap
+//! is, which hours to list again) are pure and in files of their own; this file lists and caches.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,29 +38,29 @@ use runs::Run;
 
 /// ns of an hour.
 pub const HOUR: u64 = 3_600_000_000_000;
-/// Most list requests at once: three of them for each of 300 cameras are then 15 round trips.
+/// Most list requests at once: the three requests for each of 300 cameras then take 15 round trips.
 const PARALLEL: usize = 64;
-/// How far back a camera that is recording has a chunk, ns.
+/// How far from now, back and ahead, the newest chunk of a recording camera is looked for first, ns.
 const LATELY: u64 = 120_000_000_000;
 /// Most pages of one listing: 100,000 objects.
 const MAX_PAGES: usize = 100;
-/// How far a camera's clock may be ahead for its chunks to count as new, ns.
+/// How far a camera's clock may be ahead, ns: chunks that begin later are not listed.
 const AHEAD: u64 = 25 * HOUR;
-/// No chunk is older: a camera whose clock was never set begins at 1970.
+/// Earliest beginning of a chunk, ns since the Unix epoch: a camera whose clock was never set starts at 1970.
 const EARLIEST: u64 = 0;
 
-/// Why the bucket could not be asked.
+/// Why the bucket could not be listed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum IndexError {
     /// The request failed.
     #[error(transparent)]
     Bucket(#[from] WriteError),
-    /// More objects than are read at once.
+    /// There are more than 100,000 objects, the most that one listing reads.
     #[error("more than 100,000 objects begin with \"{0}\"; ask for less time at once")]
     TooMany(String),
 }
 
-/// The bucket, seen through listings.
+/// Answers questions about the bucket by listings.
 #[derive(Debug)]
 pub struct Index {
     reader: GcsReader,
@@ -77,7 +77,7 @@ pub struct Index {
     runs: Mutex<HashMap<String, Runs>>,
 }
 
-/// The runs of an hour, and until when they are good.
+/// The runs of an hour, and until when they are valid (ns since the Unix epoch).
 #[derive(Clone, Debug)]
 struct Runs {
     runs: Arc<Vec<Run>>,
@@ -87,37 +87,38 @@ struct Runs {
 /// Most runs in memory; one takes about 120 bytes.
 const MAX_RUNS: usize = 500_000;
 
-/// What is kept of an hour of a camera is found under this.
+/// Returns the cache key of an hour of a camera.
 fn hour_key(camera: &str, prefix: &str) -> String {
     format!("{camera}\0{prefix}")
 }
 
-/// Whether a name is that of a chunk of this camera.
+/// Returns whether a name is that of a chunk of this camera.
 fn is_of(template: &Template, camera: &str, name: &str) -> bool {
     template.read(name).and_then(|parts| parts.device).as_deref() == Some(camera)
 }
 
-/// The first UTC hour whose chunks may overlap what begins at `from`: one that began in the hour before may reach into this one.
+/// Returns the first UTC hour whose chunks may overlap the time from `from` on: a chunk of the hour before may reach into this
+/// one.
 fn first_hour(from: u64) -> u64 {
     (from - from % HOUR).saturating_sub(HOUR)
 }
 
-/// The newest chunk of a camera, and when it was asked for.
+/// The newest chunk of a camera, and when the bucket was asked for it (ns since the Unix epoch).
 #[derive(Clone, Debug)]
 struct Newest {
     chunk: Option<Chunk>,
     asked: u64,
 }
 
-/// Most cameras whose newest chunk is remembered, and most days of names.
+/// Most entries of each cache by camera: newest chunks, days of names, edges.
 const MAX_CAMERAS: usize = 20_000;
-/// How long an answer about the newest chunk is good for, ns.
+/// How long an answer about the newest chunk is valid, ns.
 const NEWEST_FOR: u64 = 2_000_000_000;
-/// As [`NEWEST_FOR`], for a camera of which nothing was found at all.
+/// As [`NEWEST_FOR`], for a camera without any chunk.
 const NOTHING_FOR: u64 = 60_000_000_000;
 
 impl Index {
-    /// An index of this bucket. `cache_dir` keeps finished hours on disk.
+    /// Creates an index of this bucket. `cache_dir` caches finished hours on disk.
     pub fn new(reader: GcsReader, bucket: String, template: Template, clock: Arc<dyn Clock>, cache_dir: Option<Disk>) -> Self {
         Self {
             reader,
@@ -135,24 +136,24 @@ impl Index {
         }
     }
 
-    /// The bucket.
+    /// Returns the name of the bucket.
     pub fn bucket(&self) -> &str {
         &self.bucket
     }
 
-    /// List requests made so far.
+    /// Returns the number of list requests made so far.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page, WriteError> {
-        // Never closed, so a permit always comes.
+        // The semaphore is never closed, so this always gets a permit.
         let _permit = self.parallel.acquire().await;
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.reader.list(&self.bucket, query).await
     }
 
-    /// All chunks of a camera whose names match the query, sorted.
+    /// Lists all chunks of a camera whose names match the query. Returns them sorted.
     async fn chunks(&self, camera: &str, mut query: ListQuery) -> Result<Vec<Chunk>, IndexError> {
         let mut chunks = Vec::new();
         for _ in 0..MAX_PAGES {
@@ -170,14 +171,14 @@ impl Index {
         Err(IndexError::TooMany(query.prefix))
     }
 
-    /// The chunks of a camera that begin in the UTC hour of `at`, from the cache where it is good enough.
+    /// Returns the chunks of a camera that begin in the UTC hour of `at`, from the cache if that is still valid.
     async fn hour(&self, camera: &str, at: u64) -> Result<Arc<Vec<Chunk>>, IndexError> {
         let prefix = self.template.hour_prefix(camera, at);
-        // Otherwise one listing serves all hours, and is never finished.
+        // If names do not hold the hour, one listing serves all hours, and it never counts as finished.
         let is_hourly = self.is_hourly(camera, at);
         let begins = at - at % HOUR;
         let key = hour_key(camera, &prefix);
-        // One listing at a time for each hour: 50 viewers ask once.
+        // One listing at a time for each hour: 50 viewers cause one.
         let slot = self.cache.slot(&key);
         let _turn = slot.lock().await;
         let now = self.clock.now();
@@ -192,7 +193,7 @@ impl Index {
         let (now, good_for) = if is_hourly {
             (now, freshness::good_for(begins, &chunks, now))
         } else {
-            // A listing of all that a camera has may take longer than that.
+            // Valid from the end of the listing: listing everything of a camera may take longer than `RUNNING`.
             (self.clock.now(), freshness::RUNNING)
         };
         self.keep_runs(&key, &chunks, now.saturating_add(good_for));
@@ -200,7 +201,7 @@ impl Index {
         Ok(chunks)
     }
 
-    /// Whether names hold the hour: the listing of one hour has not those of the next.
+    /// Returns whether names hold the hour, so that two hours have different prefixes.
     fn is_hourly(&self, camera: &str, at: u64) -> bool {
         self.template.hour_prefix(camera, at) != self.template.hour_prefix(camera, at.saturating_add(HOUR))
     }
@@ -220,8 +221,8 @@ impl Index {
         runs
     }
 
-    /// The runs of chunks of a camera that begin in the UTC hour of `at`. They are good for as long as its listing, and stay where that
-    /// had to leave the cache.
+    /// Returns the runs of the chunks of a camera that begin in the UTC hour of `at`. They are valid as long as the hour's
+    /// listing, and stay in memory when the listing is evicted.
     async fn hour_runs(&self, camera: &str, at: u64) -> Result<Arc<Vec<Run>>, IndexError> {
         let key = hour_key(camera, &self.template.hour_prefix(camera, at));
         let known = || lock(&self.runs).get(&key).cloned();
@@ -233,12 +234,14 @@ impl Index {
         if let Some(known) = known().filter(|known| now < known.until) {
             return Ok(known.runs);
         }
-        // From the disk, which has finished hours alone, or still in the cache: until when is not known.
+        // The listing came from the disk or was still cached, so `keep_runs` was not called and its expiry is not known here. If
+        // the hour is finished, one hour is safe; else the runs serve this call only.
         let is_finished = freshness::good_for(at - at % HOUR, &chunks, now) == freshness::FINISHED;
         Ok(self.keep_runs(&key, &chunks, if is_finished { now.saturating_add(HOUR) } else { now }))
     }
 
-    /// The UTC hours whose chunks may overlap `from..to`, one for each listing: names may hold the day alone, or no time.
+    /// Returns the UTC hours whose chunks may overlap `from..to`, one for each distinct listing: names may hold the day only, or
+    /// no time.
     fn hours(&self, camera: &str, from: u64, to: u64) -> Vec<u64> {
         let first = first_hour(from);
         let last = to.min(self.clock.now().saturating_add(AHEAD));
@@ -249,7 +252,7 @@ impl Index {
             .collect()
     }
 
-    /// The chunks of a camera that overlap `from..to` (ns since the Unix epoch), sorted, with the neighbours that touch.
+    /// Returns the chunks of a camera that overlap `from..to` (ns since the Unix epoch), sorted.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -262,14 +265,14 @@ impl Index {
         let touching = |chunk: &&Chunk| chunk.meta.start < to && chunk.meta.end > from;
         let mut chunks: Vec<Chunk> = found.iter().flat_map(|hour| hour.iter()).filter(touching).cloned().collect();
         if chunks.iter().all(|chunk| chunk.meta.start > from) {
-            // One of hours may reach into it.
+            // A chunk may be hours long: an earlier one may reach into the range.
             chunks.extend(self.before(camera, first_hour(from)).await?.filter(|chunk| touching(&chunk)));
         }
         Ok(chunk::sorted(chunks))
     }
 
-    /// As [`Index::span`]. Where no chunk overlaps, though the timeline shows the time as recorded, the chunk before it: clocks drift, so
-    /// the times of two chunks that follow on each other may leave some of it between them.
+    /// As [`Index::span`]. If no chunk overlaps but the timeline shows the time as recorded, returns the chunk before it: clocks
+    /// drift, so two consecutive chunks may leave a little time between them.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -282,9 +285,9 @@ impl Index {
         Ok(chunk::joined(&around, from, to).cloned().into_iter().collect())
     }
 
-    /// What all names of a camera begin with.
+    /// Returns the common prefix of all names of a camera.
     fn device_prefix(&self, camera: &str) -> String {
-        // Two times whose names differ as early as names can.
+        // Two times whose names differ at the earliest possible place: 2084 and 1970.
         let (a, b) = (
             self.template.hour_prefix(camera, 1_000_000 * HOUR),
             self.template.hour_prefix(camera, 100 * HOUR),
@@ -292,7 +295,7 @@ impl Index {
         common_prefix(&a, &b).to_owned()
     }
 
-    /// The chunk of this name and generation, with its camera. `None`: there is none, or the object is no chunk of ours.
+    /// Returns the chunk of this name and generation, with its camera. `None`: there is no such object, or it is not a chunk.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -304,19 +307,19 @@ impl Index {
             return Ok(None);
         };
         let is_it = |chunk: &&Chunk| &*chunk.name == name && chunk.generation == generation;
-        // Where names do not hold the hour a listing is all that a camera has.
+        // Only if names hold the hour: otherwise this would list everything of the camera.
         if self.is_hourly(&camera, start)
             && let Some(found) = self.hour(&camera, start).await?.iter().find(is_it)
         {
             return Ok(Some((camera, found.clone())));
         }
-        // It may be newer than the cached listing: look at this one object.
+        // The object may be newer than the cached listing: list it alone.
         let query = ListQuery {
             prefix: name.to_owned(),
             max_results: Some(1),
             ..ListQuery::default()
         };
-        // The shortest name that begins so is the first.
+        // Listings are sorted by name, so the name itself precedes the longer names that begin with it.
         let first = self.first_of(query, MAX_PAGES, Some).await?;
         let chunk = first.and_then(|object| Chunk::of(&self.template, &camera, object));
         Ok(chunk.filter(|chunk| is_it(&chunk)).map(|chunk| (camera, chunk)))

@@ -1,7 +1,9 @@
-//! Days from names: a listing without metadata is a tenth of the bytes, enough for the hours of a calendar in which nothing happened.
+//! Days from names: a listing without metadata has a tenth of the bytes. It is enough for hours that were recorded without a
+//! break.
 //!
-//! PURE. A name holds the start of a chunk and not its end, nor why something is missing before it. In an hour in which each chunk begins one
-//! length behind the one before it nothing is missing; of every other hour the metadata are asked for ([`Outline::open_hours`]).
+//! PURE. A name holds the start of a chunk, but neither its end nor why something is missing before it. If each chunk of an hour
+//! begins one usual length after the one before it, nothing is missing. Of all other hours the metadata are needed
+//! ([`Outline::open_hours`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use super::HOUR;
 use super::chunk::MAX_SEQUENCE;
 use super::runs::Run;
 
-/// A chunk as its name describes it.
+/// What the name of a chunk tells.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Named {
     /// Its beginning, ns since the Unix epoch.
@@ -24,7 +26,7 @@ pub struct Named {
 }
 
 impl Named {
-    /// Reads the name of a chunk of this camera.
+    /// Reads a name. `None`: it is not that of a chunk of this camera, or lacks the start or the sequence number.
     pub fn of(template: &Template, camera: &str, name: &str) -> Option<Self> {
         let NameParts {
             device,
@@ -41,22 +43,23 @@ impl Named {
         })
     }
 
-    /// The UTC hour that it begins in, ns since the Unix epoch.
+    /// Returns the UTC hour in which the chunk begins, ns since the Unix epoch.
     pub fn hour(&self) -> u64 {
         self.start - self.start % HOUR
     }
 }
 
-/// The chunk behind another one in its session.
+/// The chunk that is next in time in the same session.
 #[derive(Clone, Copy, Debug)]
 struct Next {
+    /// Its index.
     at: usize,
     start: u64,
-    /// Whether it has the next number.
+    /// Whether it has the next sequence number.
     follows: bool,
 }
 
-/// Returns the chunk behind each in its session, in the order of time, whatever other sessions recorded between them.
+/// Returns for each chunk the next one in time of its session, ignoring other sessions.
 fn followers(named: &[Named]) -> Vec<Option<Next>> {
     let mut next = vec![None; named.len()];
     let mut last: HashMap<&str, usize> = HashMap::new();
@@ -76,8 +79,11 @@ fn followers(named: &[Named]) -> Vec<Option<Next>> {
     next
 }
 
-/// The lengths between which a chunk of a session is as long as its others: by their median, and by how far three of four are off from it at most.
-/// Chunks that end with the first key frame behind ten seconds are up to one distance of key frames longer or shorter than others.
+/// Returns the range of usual chunk lengths in a session: the median, plus or minus twice the third quartile of the deviations
+/// from it (at least 1/20 and at most 1/4 of the median).
+///
+/// Lengths vary, because a chunk ends at the first key unit after `max-size-time`: two chunks may differ by one distance of key
+/// units.
 fn usual(mut lengths: Vec<u64>) -> std::ops::RangeInclusive<u64> {
     lengths.sort_unstable();
     let middle = lengths.get(lengths.len() / 2).copied().unwrap_or(0);
@@ -88,7 +94,7 @@ fn usual(mut lengths: Vec<u64>) -> std::ops::RangeInclusive<u64> {
     middle - off..=middle.saturating_add(off)
 }
 
-/// Returns when each chunk ends, by its name and by the one behind it. `None`: they do not tell.
+/// Returns when each chunk ends, by its name and that of the next chunk. `None`: the names do not tell.
 fn ends(named: &[Named], next: &[Option<Next>]) -> Vec<Option<u64>> {
     let mut lengths: HashMap<&str, Vec<u64>> = HashMap::new();
     let length = |chunk: &Named, next: &Option<Next>| next.filter(|next| next.follows).map(|next| next.start - chunk.start);
@@ -102,7 +108,7 @@ fn ends(named: &[Named], next: &[Option<Next>]) -> Vec<Option<u64>> {
         .map(|(session, lengths)| (session, usual(lengths)))
         .collect();
     let ends = named.iter().zip(next).map(|(chunk, next)| {
-        // Names without a session cannot be joined with what the chunks themselves say, which name theirs.
+        // Runs from names are merged with runs from metadata by their session. If names have no session they cannot be.
         let length = length(chunk, next).filter(|_| !chunk.session.is_empty())?;
         let is_usual = usual.get(&*chunk.session).is_some_and(|usual| usual.contains(&length));
         is_usual.then(|| chunk.start + length)
@@ -110,7 +116,7 @@ fn ends(named: &[Named], next: &[Option<Next>]) -> Vec<Option<u64>> {
     ends.collect()
 }
 
-/// The chunks of a camera by their names, in the order of time.
+/// The chunks of a camera by their names, sorted by time.
 #[derive(Debug)]
 pub struct Outline {
     named: Vec<Named>,
@@ -119,7 +125,7 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Reads these names; a chunk may have several.
+    /// Builds an outline of these names. Removes duplicates: a chunk may have several names.
     pub fn of(mut named: Vec<Named>) -> Self {
         named.sort();
         named.dedup();
@@ -128,13 +134,13 @@ impl Outline {
         Self { named, next, ends }
     }
 
-    /// The UTC hours that chunks begin in, ns since the Unix epoch.
+    /// Returns the UTC hours in which chunks begin, ns since the Unix epoch.
     pub fn hours(&self) -> BTreeSet<u64> {
         self.named.iter().map(Named::hour).collect()
     }
 
-    /// Returns the hours of which names do not tell what was recorded: a session begins or ends in them, a number is missing, or a chunk is
-    /// longer or shorter than the others of its session.
+    /// Returns the hours whose names do not tell what was recorded: a session begins or ends in them, a number is missing, or a
+    /// chunk is longer or shorter than is usual in its session.
     pub fn open_hours(&self) -> BTreeSet<u64> {
         let mut is_behind_another = vec![false; self.named.len()];
         let mut hours = BTreeSet::new();
@@ -152,7 +158,7 @@ impl Outline {
         hours
     }
 
-    /// Returns the runs of chunks of the hours that are not in `known`; of all those that are not, names must tell what was recorded.
+    /// Returns the runs of chunks of the hours that are not in `known`. `known` must contain all [`Outline::open_hours`].
     pub(super) fn runs(&self, known: &BTreeSet<u64>) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let mut open: HashMap<&str, usize> = HashMap::new();
@@ -215,7 +221,7 @@ mod tests {
             panic!("one run")
         };
         assert_eq!((run.start, run.end, run.first, run.last), (HOUR, 5 * HOUR, 180, 1619));
-        // Another recorder at once, of chunks of a minute, and one of chunks that end with the next key frame.
+        // Two more recorders at the same time: one with chunks of a minute, one whose chunks end at the next key frame.
         let minutes = (0..300).map(|q| named("b", q, 1824 + q * 60));
         let uneven = (0..1636).map(|q| named("c", q, 1800 + q * 11 + q % 2));
         let all: Vec<Named> = all.into_iter().chain(minutes).chain(uneven).collect();

@@ -1,7 +1,8 @@
-//! The newest chunk of each camera, with as few and as short listings as names that sort by time allow.
+//! The newest chunk of each camera, with as few and as short listings as the order of names allows.
 //!
-//! The newest is the one that ended last by the bucket's clock, too ([`Chunk::ended`]). A camera whose clock was ahead leaves names of the
-//! future, which hide nothing that it records once its clock is right. They are listed only where nothing young is named for now.
+//! The newest chunk is the one that ended last; [`Chunk::ended`] is limited by the bucket's clock. A camera whose clock was ahead
+//! leaves names of the future. They must not hide what it records once its clock is right, so they are listed only if no chunk
+//! named for now is young.
 
 use gcstreamer_schema::name::NameFields;
 use gcstreamer_storage::ListQuery;
@@ -10,11 +11,11 @@ use super::badge::patience;
 use super::{AHEAD, Chunk, EARLIEST, HOUR, Index, IndexError, LATELY, MAX_CAMERAS, NEWEST_FOR, NOTHING_FOR, Newest};
 use crate::lock::lock;
 
-/// How far back a camera is looked for whose names do not sort by time, days.
+/// How far back the search goes if names do not sort by time, days.
 const DAYS: u64 = 62;
 
 impl Index {
-    /// The newest chunk of a camera.
+    /// Returns the newest chunk of a camera, from the cache if that is still valid.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -38,7 +39,7 @@ impl Index {
             asked: now,
         };
         let mut all = lock(&self.newest);
-        // Ids that somebody asks for need not exist.
+        // Bounded: requests may name any number of ids that do not exist.
         if all.len() >= MAX_CAMERAS {
             all.clear();
         }
@@ -46,7 +47,7 @@ impl Index {
         Ok(chunk)
     }
 
-    /// The newest from `last` on: names sort by time, so this is one short listing.
+    /// Returns the newest chunk from `last` on. If names sort by time, this is one short listing.
     async fn newer(&self, camera: &str, last: Chunk, now: u64) -> Result<Option<Chunk>, IndexError> {
         let Some(soon) = self.name(camera, now + LATELY) else {
             let chunks = self.chunks(camera, self.from(camera, last.name.to_string(), now)).await?;
@@ -55,9 +56,10 @@ impl Index {
             if is_known || self.names_sort_by_time(camera) || self.names_sort_by_session(camera) {
                 return Ok(newest);
             }
-            // What is newer may be named before it: days that stand in front of months.
+            // Newer chunks may have names that sort before it, e.g. with the day in front of the month.
             return self.of_this_hour(camera, newest, now).await;
         };
+        // From now, not from a chunk of the future: its name sorts after everything that a corrected clock records.
         let is_ahead = last.meta.start > now;
         let begin = self.name(camera, now.saturating_sub(LATELY)).filter(|_| is_ahead);
         let begin = begin.unwrap_or_else(|| last.name.to_string());
@@ -69,7 +71,7 @@ impl Index {
         self.by_now(camera, begin, soon, future, Some(last), now).await
     }
 
-    /// The newest of what is named for the time up to `soon`; where nothing of it is young, of what is named from `future` on, too.
+    /// Returns the newest chunk with a name from `begin` to `soon`. If that is not young, also looks at names from `future` on.
     async fn by_now(
         &self,
         camera: &str,
@@ -91,7 +93,7 @@ impl Index {
         Ok(newest_of(ahead.into_iter().chain(newest)))
     }
 
-    /// Lists what a camera has from this name on.
+    /// Returns a query for the names of a camera from this name on, up to [`AHEAD`] from now.
     fn from(&self, camera: &str, name: String, now: u64) -> ListQuery {
         ListQuery {
             prefix: self.device_prefix(camera),
@@ -101,12 +103,13 @@ impl Index {
         }
     }
 
-    /// Whether what the names of a camera's chunks begin with says of which hour they are.
+    /// Returns whether the prefix of names shows the hour, or at least some of the time.
     fn names_tell_hours(&self, camera: &str) -> bool {
         self.template.hour_prefix(camera, EARLIEST) != self.device_prefix(camera)
     }
 
-    /// Whether names without a time are in the order of their sessions, which is that of time.
+    /// Returns whether names have no time but sort by session and sequence number. Session ids begin with the time, so this is
+    /// the order of time.
     fn names_sort_by_session(&self, camera: &str) -> bool {
         let name = |session, seq| {
             let fields = NameFields {
@@ -121,7 +124,8 @@ impl Index {
         !self.names_tell_hours(camera) && name("0", 9) < name("1", 0) && name("0", 0) < name("0", 1)
     }
 
-    /// The newest of this hour, of the one before and of what is known.
+    /// Returns the newest of `newest`, of the chunks of this hour, and of the hour before. Lists an hour only while the newest so
+    /// far is not young.
     async fn of_this_hour(&self, camera: &str, mut newest: Option<Chunk>, now: u64) -> Result<Option<Chunk>, IndexError> {
         for hour in [now, now.saturating_sub(HOUR)] {
             if newest.as_ref().is_some_and(|chunk| is_young(chunk, now)) {
@@ -132,7 +136,7 @@ impl Index {
         Ok(newest)
     }
 
-    /// The newest of the last two months, of names that do not sort by time.
+    /// Returns the newest chunk of the last [`DAYS`] days, for names that do not sort by time.
     async fn of_these_days(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
         if !self.names_tell_hours(camera) {
             let begin = self.device_prefix(camera);
@@ -168,7 +172,8 @@ impl Index {
         Ok(last.and_then(|chunks| newest_of(chunks.iter().cloned())))
     }
 
-    /// The newest of the last two minutes: a dozen objects, where a whole hour would be hundreds for each camera of the first screen.
+    /// Returns the newest chunk of the last two minutes. That is a dozen objects; a whole hour has hundreds, for each camera of
+    /// the first screen.
     async fn lately(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
         let names = self
             .name(camera, now.saturating_sub(LATELY))
@@ -179,7 +184,8 @@ impl Index {
         }
     }
 
-    /// The first name that a chunk can have that begins then. `None`: only the default names are known to sort by time down to the second.
+    /// Returns the first name that a chunk beginning at `start` can have. `None` unless names are the default ones: only those
+    /// are known to sort by time down to the second.
     fn name(&self, camera: &str, start: u64) -> Option<String> {
         let earliest = NameFields {
             device: camera,
@@ -191,7 +197,7 @@ impl Index {
         self.template.format(&earliest).ok().filter(|_| self.has_default_names())
     }
 
-    /// Whether names are `{device}/%Y/%m/%d/%Y%m%dT%H…`, the default: ids of cameras stand in front of the year.
+    /// Returns whether names begin as the default `{device}/%Y/%m/%d/%Y%m%dT%H…`, with the id in front of the year.
     pub(super) fn has_default_names(&self) -> bool {
         self.template.day_prefix("{device}", 0) == "{device}/1970/01/01/19700101T"
     }
@@ -201,7 +207,7 @@ fn newest_of(chunks: impl IntoIterator<Item = Chunk>) -> Option<Chunk> {
     chunks.into_iter().max_by_key(|chunk| (chunk.ended(), chunk.meta.sequence))
 }
 
-/// Whether its camera is recording, as far as this chunk tells.
+/// Returns whether a chunk is so young that its camera must still be recording.
 fn is_young(chunk: &Chunk, now: u64) -> bool {
     now.saturating_sub(chunk.ended()) < patience(chunk)
 }

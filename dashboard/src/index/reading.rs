@@ -1,4 +1,4 @@
-//! The bytes of chunks, and what it means that one is not there.
+//! Reads the bytes of chunks, and drops listings of chunks that have been deleted.
 
 use std::ops::Range;
 
@@ -9,16 +9,16 @@ use super::{Chunk, Index, hour_key};
 use crate::lock::lock;
 
 impl Index {
-    /// Begins to read bytes of a chunk.
+    /// Starts to read bytes of a chunk.
     ///
     /// # Errors
-    /// [`WriteError`]; with status 404 the chunk does not exist any more, and its hour is listed again when it is asked for next.
+    /// [`WriteError`]. Status 404: the chunk has been deleted, and the next question about its hour lists it again.
     pub async fn download(&self, chunk: &Chunk, range: Range<u64>) -> Result<Download, WriteError> {
         let begun = self.reader.download(&self.bucket, &chunk.name, chunk.generation, range).await;
         begun.inspect_err(|error| self.look_again(chunk, error))
     }
 
-    /// Reads bytes of a chunk, all of `range`, which the caller must bound.
+    /// Reads all of `range` of a chunk into memory. The caller must bound the range.
     ///
     /// # Errors
     /// As [`Index::download`].
@@ -27,7 +27,8 @@ impl Index {
         read.inspect_err(|error| self.look_again(chunk, error))
     }
 
-    /// A listing that names what is not there is out of date, however finished its hour is: lifecycle rules and people delete.
+    /// Drops everything cached of the hour of a chunk if the error is 404: lifecycle rules and people delete chunks of finished
+    /// hours, too.
     fn look_again(&self, chunk: &Chunk, error: &WriteError) {
         if error.http_status != Some(404) {
             return;

@@ -1,7 +1,7 @@
 //! What the cameras report over MQTT, and what it means for their badges.
 //!
-//! PURE. A report is believed while the camera's `availability` is `online` and its status is younger than three of its intervals.
-//! What the bucket has is believed more: a camera that reports "all well" and of which nothing arrives is late.
+//! PURE. A report counts while the camera's `availability` is `online` and its status is younger than three of its intervals.
+//! The bucket outweighs a report: a camera that reports "all well" while nothing arrives in the bucket is late.
 
 use std::collections::BTreeMap;
 
@@ -13,44 +13,45 @@ use gcstreamer_schema::topics::{DEFAULT_PREFIX, OFFLINE, ONLINE, Topic, device_o
 use super::badge::{Badge, patience};
 use super::chunk::Chunk;
 
-/// Most cameras that are remembered: a broker may hold anything.
+/// Most cameras that are remembered: a broker may hold messages of any number of topics.
 const MAX_CAMERAS: usize = 20_000;
-/// Most levels of an id, the parts between its slashes: a camera with more has its badge from the bucket alone.
+/// Most levels of an id (the parts between its slashes). The badge of a camera with more levels comes from the bucket alone.
 const MAX_LEVELS: usize = 8;
 const SECOND: u64 = 1_000_000_000;
 
-/// What was heard of one camera.
+/// The last messages of one camera.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// `availability`; `None`: nothing heard, or something else.
+    /// The last `availability`. `None`: none was received, or it was neither `online` nor `offline`.
     pub online: Option<bool>,
     /// The last status.
     pub status: Option<StatusDocument>,
-    /// When the status was written, ns since the Unix epoch by our clock.
+    /// When the status was received, ns since the Unix epoch by our clock. If the broker had retained it: when it was written.
     pub at: u64,
 }
 
-/// What was heard of all cameras, by device id.
+/// The last messages of all cameras, by device id.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reports {
-    /// Whether there is a connection: without one, nothing here is believed.
+    /// Whether the broker is connected. If not, [`Reports::of`] and [`Reports::cameras`] return nothing.
     pub is_connected: bool,
     all: BTreeMap<String, Report>,
 }
 
 impl Reports {
-    /// The filters to subscribe to: of everything below the prefix only what is kept here, since anyone may publish anything of any size
-    /// below `set`. A wildcard stands for one level, and an id may have several.
+    /// Returns the topic filters to subscribe to: `status` and `availability` only, since anyone may publish messages of any size
+    /// below `set`. There is one filter for each number of levels, because `+` stands for exactly one level and an id may have
+    /// several.
     pub fn filters() -> Vec<String> {
         let ids = (1..=MAX_LEVELS).map(|levels| DEFAULT_PREFIX.replace("{device}", &vec!["+"; levels].join("/")));
         ids.flat_map(|prefix| [Topic::Status, Topic::Availability].map(|topic| topic.below(&prefix)))
             .collect()
     }
 
-    /// Takes a message at `now`. What is not a camera's is ignored.
+    /// Stores a message received at `now` (ns since the Unix epoch). Ignores messages that are not a camera's.
     pub fn hear(&mut self, topic: &str, payload: &[u8], retained: bool, now: u64) {
         let Some((prefix, topic)) = Topic::read(topic) else { return };
-        // `gcstreamer/recorder/NAME` is a recorder.
+        // `gcstreamer/recorder/NAME` is a recorder, not a camera.
         let device =
             device_of(DEFAULT_PREFIX, prefix).filter(|device| check_device(device).is_ok() && !device.starts_with("recorder/"));
         let Some(device) = device.filter(|device| self.all.contains_key(*device) || self.all.len() < MAX_CAMERAS) else {
@@ -72,7 +73,8 @@ impl Reports {
                     return;
                 };
                 let report = self.all.entry(device.to_owned()).or_default();
-                // A camera's clock may be ahead of ours; what the broker kept may be old.
+                // A retained status may be old, so the time it was written counts. The camera's clock may be ahead: cap it at
+                // ours.
                 report.at = if retained { status.ts.min(now) } else { now };
                 report.status = Some(status);
             }
@@ -80,12 +82,12 @@ impl Reports {
         }
     }
 
-    /// What was heard of a camera; `None` also without a connection.
+    /// Returns the last messages of a camera. `None` if there are none, or if the broker is not connected.
     pub fn of(&self, camera: &str) -> Option<&Report> {
         self.all.get(camera).filter(|_| self.is_connected)
     }
 
-    /// The cameras that have a status.
+    /// Returns the cameras that have a status; none if the broker is not connected.
     pub fn cameras(&self) -> impl Iterator<Item = &String> {
         let known = self
             .all
@@ -95,10 +97,11 @@ impl Reports {
     }
 }
 
-/// A badge with its reason, and the seconds that the oldest recording has waited for its upload.
+/// A badge, its reason, and how long the oldest recording has waited for its upload, seconds.
 pub type Judged = (Badge, String, Option<u64>);
 
-/// Judges a camera at `now` (ns since the Unix epoch) by its report and its newest chunk. `None`: the report says nothing.
+/// Returns the badge of a camera at `now` (ns since the Unix epoch) by its report and its newest chunk. `None`: there is no
+/// status, or the bucket outweighs it; the bucket alone gives the badge then.
 pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged> {
     let status = report.status.as_ref()?;
     if newest.is_some_and(|chunk| is_overtaken(report, status, chunk, now)) {
@@ -106,6 +109,7 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
     }
     let since = gcstreamer_schema::time::rfc3339_ms(status.since);
     let plain = |badge, reason: String| Some((badge, reason, None));
+    // Checked before `online`: a camera that was stopped on purpose is offline, too.
     if matches!(status.phase, Phase::Stopped | Phase::Eos) {
         return plain(Badge::Stopped, format!("stopped on purpose at {since}"));
     }
@@ -126,7 +130,7 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
             ),
         );
     }
-    // What was recorded before may still wait for its upload.
+    // From here on the backlog is shown, too: earlier recordings may still wait for their upload.
     let plain = |badge, reason: String| Some((badge, reason, backlog(status)));
     let lost = |what: &str| plain(Badge::CameraLost, format!("{what} since {since}"));
     match status.phase {
@@ -160,14 +164,14 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
     }
 }
 
-/// What a camera has recorded and not uploaded at `now`: from the beginning of the oldest recording that waits to now, or to where
-/// pictures ended. `None`: nothing waits, or nothing is known of it.
+/// Returns which time a camera has recorded but not uploaded at `now`: from the beginning of the oldest waiting recording to now,
+/// or to the end of the pictures. `None`: nothing waits, or the report does not say.
 pub fn waiting(report: &Report, now: u64) -> Option<(u64, u64)> {
     let status = report.status.as_ref()?;
     let age = std::time::Duration::try_from_secs_f64(status.upload.oldest_pending_s?).ok()?;
     let age = u64::try_from(age.as_nanos()).ok().filter(|age| *age > 0)?;
     let begin = report.at.checked_sub(age)?;
-    // After a report that is old nobody knows what was recorded.
+    // If the reports have stopped, it is unknown whether anything was recorded after the last one.
     let end = match status.phase {
         Phase::Streaming if report.online == Some(false) || is_old(status, report.at, now) => report.at,
         Phase::Streaming => now,
@@ -176,19 +180,21 @@ pub fn waiting(report: &Report, now: u64) -> Option<(u64, u64)> {
     Some((begin, end.min(now))).filter(|(begin, end)| begin < end)
 }
 
-/// Whether a camera that was reported as gone has recorded since: without MQTT, or while its way to the broker is closed.
+/// Returns whether a camera that was reported as stopped or offline has recorded since: it runs without MQTT now, or cannot reach
+/// the broker.
 fn is_overtaken(report: &Report, status: &StatusDocument, newest: &Chunk, now: u64) -> bool {
     let (ended, length) = (newest.ended(), newest.meta.end - newest.meta.start);
     let began = ended.saturating_sub(length);
     let is_since = match status.phase {
         Phase::Stopped | Phase::Eos => began > report.at,
-        // What it had recorded before it lost its power may still come.
+        // A chunk that began while the report was still valid proves nothing: it may have been recorded before the power failed
+        // and stored later.
         _ => report.online == Some(false) && began > report.at && is_old(status, report.at, began),
     };
     is_since && now.saturating_sub(ended) < patience(newest)
 }
 
-/// Whether a report of `at` is older than three of its intervals.
+/// Returns whether a report received at `at` is older than three of its intervals at `now`.
 fn is_old(status: &StatusDocument, at: u64, now: u64) -> bool {
     let interval = std::time::Duration::try_from_secs_f64(status.interval_s * 3.0).unwrap_or(std::time::Duration::MAX);
     u128::from(now.saturating_sub(at)) > interval.as_nanos()
@@ -294,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_camera_that_records_without_reports_is_judged_by_the_bucket() {
-        // Reported at 10 s, every 60 s; the chunk begins so late, and it is judged so much after its end.
+        // Reported at 10 s, every 60 s. The chunk begins at `start`; the badge is asked for `after` seconds after its end.
         let badge = |availability: &str, phase: &str, start: u64, after: u64| {
             let newest = chunk(0, 5, start as f64, 10.0);
             let now = newest.meta.end + after * SECOND;
@@ -322,7 +328,7 @@ mod tests {
             let found = waiting(heard(availability, phase, "offline").of("a/b").unwrap(), now);
             found.map(|(from, to)| (BASE.saturating_sub(from) / SECOND, to.saturating_sub(BASE) / SECOND))
         };
-        // Written at 10 s, when the oldest was 95.5 s old; since 10 s it is in its phase.
+        // Written at 10 s, when the oldest recording was 95.5 s old. The phase began at 10 s.
         assert_eq!(of("online", "streaming", NOW), Some((85, 15)));
         assert_eq!(of("online", "stalled", NOW), Some((85, 10)));
         assert_eq!(of("offline", "streaming", NOW), Some((85, 10)), "its power may have gone");

@@ -1,6 +1,6 @@
-//! What counts and gaps need of an hour: its runs of chunks without a hole between them.
+//! Runs of consecutive chunks: all that sums and gaps need of an hour.
 //!
-//! PURE. A whole hour of 10 s chunks is one run and not 360 chunks: a day of 300 cameras takes about 1 MB and not 1 GB.
+//! PURE. A whole hour of 10 s chunks is one run instead of 360 chunks: a day of 300 cameras takes about 1 MB instead of 1 GB.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::chunk::Chunk;
 use super::timeline::Piece;
 
-/// Chunks of a session of which each follows on the one before. Times in ns since the Unix epoch.
+/// Consecutive chunks of a session with nothing missing between them. Times in ns since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Run {
     /// Beginning of the first chunk.
@@ -20,9 +20,9 @@ pub(super) struct Run {
     pub(super) last: u64,
     /// Latest end of a chunk.
     pub(super) end: u64,
-    /// Why something may be missing before it.
+    /// Why something may be missing before the first chunk.
     pub(super) gap: Option<Arc<str>>,
-    /// The clock was set forward before it.
+    /// Whether the clock was set forward before the first chunk.
     pub(super) steps: bool,
 }
 
@@ -56,7 +56,7 @@ impl Run {
     }
 }
 
-/// Returns the runs of chunks sorted by [`super::chunk::sorted`]; those of sessions that overlap are apart.
+/// Returns the runs of chunks that [`super::chunk::sorted`] has sorted. Sessions that overlap have separate runs.
 pub(super) fn of(chunks: &[Chunk]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut open: HashMap<&str, (usize, &Chunk)> = HashMap::new();
@@ -109,7 +109,7 @@ mod tests {
         let runs = of(&chunks);
         assert_eq!(runs.len(), 6);
         assert_eq!(timeline(&runs), Timeline::of(&chunks));
-        // By the hour, as they are listed.
+        // In two parts, as hours are listed.
         let (a, b) = chunks.split_at(11);
         let mut apart = [of(a), of(b)].concat();
         apart.sort();

@@ -1,7 +1,7 @@
 //! What was recorded and what is missing: ranges and gaps on the time axis, and how much of each day.
 //!
 //! PURE. Inside a session a gap is a missing `sequence` or `continuous=false`, never time arithmetic: a camera's clock drifts.
-//! Between sessions it is the last end to the next start; overlaps are merged.
+//! Between sessions a gap is the time from the last end to the next start. Overlaps are merged.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,7 +22,7 @@ pub struct Range {
     pub to: u64,
 }
 
-/// A stretch of time of which nothing is stored.
+/// A stretch of time in which nothing is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// Its beginning, ns since the Unix epoch.
@@ -35,9 +35,9 @@ pub struct Gap {
     pub reason: String,
 }
 
-/// The reason of a gap where chunks of a session are missing in the bucket.
+/// The reason of a gap in which chunks of a session are missing from the bucket.
 pub const NOT_STORED: &str = "not-stored";
-/// The reason of a gap of which nothing is known.
+/// The reason of a gap whose cause is unknown.
 pub const UNKNOWN: &str = "unknown";
 
 /// What a timeline needs to know of a chunk.
@@ -45,9 +45,9 @@ pub const UNKNOWN: &str = "unknown";
 pub struct Piece<'a> {
     /// Session id.
     pub session: &'a str,
-    /// Number in the session; the first one of a run of chunks that follow on each other.
+    /// Sequence number; of a run of consecutive chunks the first one.
     pub sequence: u64,
-    /// The last number of the run.
+    /// Sequence number of the last chunk of the run.
     pub last: u64,
     /// Its beginning, ns since the Unix epoch.
     pub start: u64,
@@ -55,7 +55,7 @@ pub struct Piece<'a> {
     pub end: u64,
     /// Why something may be missing before it.
     pub gap: Option<&'a str>,
-    /// Its camera's clock was set forward before it: nothing is missing, and the time between holds nothing.
+    /// The camera's clock was set forward before this piece. The time that the clock skipped is neither recorded nor missing.
     pub steps: bool,
 }
 
@@ -74,7 +74,7 @@ impl<'a> From<&'a Chunk> for Piece<'a> {
     }
 }
 
-/// What is stored of a camera and what is not, in the order of time.
+/// What is recorded of a camera and what is missing, sorted by time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Timeline {
     /// Recorded.
@@ -86,7 +86,7 @@ pub struct Timeline {
 /// One day of a calendar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Day {
-    /// The day in the zone that was asked for.
+    /// The day in the requested time zone.
     #[serde(serialize_with = "as_text")]
     pub day: Date,
     /// Seconds recorded.
@@ -96,12 +96,12 @@ pub struct Day {
 }
 
 impl Timeline {
-    /// Builds it from chunks sorted by [`super::chunk::sorted`].
+    /// Builds a timeline from chunks that [`super::chunk::sorted`] has sorted.
     pub fn of(chunks: &[Chunk]) -> Self {
         Self::of_pieces(&chunks.iter().map(Piece::from).collect::<Vec<_>>())
     }
 
-    /// Builds it from pieces sorted by their start.
+    /// Builds a timeline from pieces sorted by their start.
     pub fn of_pieces(pieces: &[Piece<'_>]) -> Self {
         let mut timeline = Self::default();
         let mut last_of: HashMap<&str, u64> = HashMap::new();
@@ -111,18 +111,21 @@ impl Timeline {
             let before = piece.sequence.checked_sub(1);
             let is_next = same.is_none_or(|last| Some(last) == before);
             let joins = same.is_some() && is_next && piece.gap.is_none();
-            // The number before it is stored, but not next to it in time: the clock was set back. A session's first has nothing before it.
+            // The previous number is stored, but not before this piece in time: the clock was set back, and nothing is missing.
+            // Number 0 has no predecessor.
             let is_apart = same.is_some()
                 && !is_next
                 && before.is_none_or(|before| piece.gap.is_none() && stored.contains(&(piece.session, before)));
             match timeline.ranges.last_mut() {
                 Some(range) if joins && !piece.steps || piece.start <= range.to => range.to = range.to.max(piece.end),
+                // The clock was set forward or back: a range of its own, without a gap in front of it.
                 Some(_) if joins || is_apart => timeline.ranges.push(Range {
                     from: piece.start,
                     to: piece.end,
                 }),
                 Some(range) => {
-                    // Chunks that were made and are not in the bucket: on their way, or dropped.
+                    // A number is missing: that chunk was recorded, but is not in the bucket. It waits for its upload or was
+                    // dropped.
                     let reason = if is_next {
                         piece.gap.filter(|gap| !gap.is_empty()).unwrap_or(UNKNOWN)
                     } else {
@@ -147,7 +150,7 @@ impl Timeline {
         timeline
     }
 
-    /// Returns what of it lies between `from` and `to`.
+    /// Returns the part of the timeline between `from` and `to`. Ranges and gaps are cut at both ends.
     #[must_use]
     pub fn within(&self, from: u64, to: u64) -> Self {
         let cut = |a: u64, b: u64| (a.max(from), b.min(to));
@@ -173,7 +176,7 @@ impl Timeline {
         }
     }
 
-    /// Returns what of `from..to` is neither recorded nor a gap with a reason of its own.
+    /// Returns the parts of `from..to` that are neither recorded nor in a gap with a reason other than [`NOT_STORED`].
     pub fn unexplained(&self, from: u64, to: u64) -> Vec<Range> {
         let explained = self
             .gaps
@@ -200,14 +203,14 @@ impl Timeline {
         left
     }
 
-    /// Returns the ns recorded and the ns missing.
+    /// Returns the recorded time and the missing time, ns.
     pub fn sums(&self) -> (u64, u64) {
         let recorded = self.ranges.iter().map(|range| range.to - range.from).sum();
         let missing = self.gaps.iter().map(|gap| gap.to - gap.from).sum();
         (recorded, missing)
     }
 
-    /// Returns each day of the month that begins with `first` in that zone. Days of 23 and 25 hours are as long as they are.
+    /// Returns each day of the month of `first` in that zone. Days on which the zone's offset changes have 23 or 25 hours.
     pub fn days(&self, first: Date, zone: &TimeZone) -> Vec<Day> {
         let days = first.first_of_month().series(jiff::Span::new().days(1));
         days.take_while(|day| day.month() == first.month() && day.year() == first.year())
@@ -229,8 +232,10 @@ fn as_text<S: serde::Serializer>(day: &Date, serializer: S) -> Result<S::Ok, S::
     serializer.collect_str(day)
 }
 
-/// Returns when a day begins and ends in that zone, ns since the Unix epoch; nothing begins before 1970. `None`: further away than times go.
+/// Returns when a day begins and ends in that zone, ns since the Unix epoch. Times before 1970 become 0. `None`: the day is out
+/// of the range of times.
 pub fn day_bounds(day: Date, zone: &TimeZone) -> Option<(u64, u64)> {
+    // Not simply 00:00: where a zone sets its clock forward at midnight, that day has no such time.
     let instant = |day: Date| {
         let start = day.to_zoned(zone.clone()).ok()?.start_of_day().ok()?;
         u64::try_from(start.timestamp().as_nanosecond().max(0)).ok()
@@ -275,7 +280,7 @@ mod tests {
         chunks[2].meta.clock_step_ms = Some(7_200_000);
         let expected = (vec![(0, 20), (7220, 7230)], vec![]);
         assert_eq!(seconds(&Timeline::of(&chunks)), expected);
-        // As it is drifting, and set, all the time.
+        // A drifting clock that is corrected all the time.
         chunks[2] = chunk(0, 2, 20.9, 10.0);
         chunks[2].meta.clock_step_ms = Some(900);
         assert_eq!(seconds(&Timeline::of(&chunks)), (vec![(0, 30)], vec![]));
@@ -288,19 +293,19 @@ mod tests {
             sequences.map(move |q| chunk(0, q, start + (q - first) as f64 * 10.0, 10.0))
         };
         let of = |chunks: Vec<Chunk>| seconds(&Timeline::of(&sorted(chunks)));
-        // By half an hour, and then the camera is off.
+        // Set back by half an hour; then the camera is off.
         let mut back: Vec<Chunk> = run(0..10, 1800.0).chain(run(10..20, 100.0)).collect();
         assert_eq!(of(back.clone()), (vec![(100, 200), (1800, 1900)], vec![]));
-        // Once more, and forward again.
+        // Set back once more, and forward again.
         back.extend(run(20..30, 0.0).chain(run(30..40, 3600.0)));
         let ranges = vec![(0, 200), (1800, 1900), (3600, 3700)];
         assert_eq!(of(back.clone()), (ranges.clone(), vec![]));
-        // What is missing is missing.
+        // A number that is not stored anywhere is still a gap.
         back.retain(|chunk| ![12, 13, 34].contains(&chunk.meta.sequence));
         let missing = |from, to| (from, to, NOT_STORED.to_owned());
         let (_, gaps) = of(back);
         assert_eq!(gaps, [missing(120, 140), missing(3640, 3650)]);
-        // Of what was recorded twice, by that clock, one is enough, and one is not there if both are missing.
+        // By that clock the same time was recorded twice: it is a gap only if both recordings are missing.
         let twice = run(0..100, 1000.0).chain(run(100..200, 1000.0));
         let lost = [20, 21, 22, 121, 122];
         let (ranges, gaps) = of(twice.filter(|chunk| !lost.contains(&chunk.meta.sequence)).collect());
@@ -394,7 +399,8 @@ mod tests {
             let mut edges: Vec<(u64, u64)> = timeline.ranges.iter().map(|r| (r.from, r.to)).chain(timeline.gaps.iter().map(|g| (g.from, g.to))).collect();
             edges.sort_unstable();
             prop_assert!(edges.iter().all(|(from, to)| from < to));
-            // And where a clock was set back: before a chunk that lacks no number before it, of a session that has others earlier in time.
+            // Holes are allowed only where a clock was set back: in front of a chunk that lacks no predecessor, in a session that
+            // has chunks earlier in time.
             let is_back = |at: u64| chunks.iter().any(|chunk| {
                 let of_it = || chunks.iter().filter(|other| other.meta.session == chunk.meta.session);
                 let lacks_none = chunk.meta.sequence == 0 || of_it().any(|other| other.meta.sequence + 1 == chunk.meta.sequence);

@@ -1,8 +1,8 @@
-//! What the broker learns of a camera while no recording reports it: one that has never sent a picture, or that is away.
+//! Reports a camera to the broker while no recording does: it has never sent a picture, or it is unreachable.
 //!
-//! The element that reports is `iotcorestatus` here too, in a pipeline of its own without data, so that topics, states and protocols
-//! are the same. It uses the client id of the camera, which a broker accepts once: it ends before a recording's begins, and begins
-//! after that one has ended.
+//! The reports come from `iotcorestatus` here too, in a pipeline of its own without data, so that topics, states and protocols
+//! are the same. It uses the client id of the camera, and a broker accepts only one connection with the same id: it must end
+//! before that of a recording begins, and begin after that one has ended.
 
 use std::sync::Mutex;
 
@@ -22,14 +22,15 @@ pub struct Absence {
 /// Why a camera is absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Why {
-    /// Its state: a fault of the camera, or `stopped` where the recorder is at fault.
+    /// A fault of the camera, or `stopped` if the recorder is at fault.
     pub(super) state: State,
-    /// The reason in words.
+    /// The cause, for people.
     pub(super) reason: String,
 }
 
 impl Absence {
-    /// Reports the camera as absent, unless a recording reports it by now (`is_reported`). Blocks on files for a moment.
+    /// Reports the camera as absent, unless a recording already reports it (`is_reported`). Blocks on files for a moment.
+    // `is_reported` is asked under the lock: a recording calls `end` after it is assembled, so one of the two sees the other.
     pub(super) fn begin(&self, storage: &Storage, camera: &Camera, why: &Why, is_reported: impl Fn() -> bool) {
         let mut reporting = lock(&self.reporting);
         if is_reported() {
@@ -44,7 +45,8 @@ impl Absence {
         }
     }
 
-    /// Ends it: the broker is informed of the camera from a recording, or as `stopped`. Blocks for some tenths of a second.
+    /// Ends the report of the absence: a recording reports the camera next, or it stays `stopped`. Blocks for some tenths of a
+    /// second.
     pub fn end(&self) {
         if let Some(pipeline) = lock(&self.reporting).take() {
             let _ = pipeline.set_state(gst::State::Null);
@@ -62,7 +64,7 @@ fn report(storage: &Storage, camera: &Camera, why: &Why) -> Result<Option<gst::P
     let Some(status) = storage.status(camera)? else {
         return Ok(None);
     };
-    // There is nothing to wait for: a broker that is away gets its will.
+    // Do not wait for the broker at the end: if it is unreachable, it publishes the will by itself.
     status.set_property("shutdown-timeout", 0u64);
     let source = gst::ElementFactory::make("appsrc")
         .name("camera")
@@ -87,7 +89,8 @@ fn report(storage: &Storage, camera: &Camera, why: &Why) -> Result<Option<gst::P
     let bus = pipeline
         .bus()
         .ok_or_else(|| gst::glib::bool_error!("the pipeline has no bus"))?;
-    // A source that complains and ends is a lost source; an element that fails is an error of the pipeline.
+    // `iotcorestatus` reports `source-lost` for a WARNING of the source followed by EOS, and `error` for an ERROR of any other
+    // element.
     match why.state {
         State::Stopped => {
             let error = gst::message::Error::builder(gst::CoreError::Failed, &why.reason).src(&status);

@@ -1,26 +1,28 @@
-//! Parameter sets between the slices of one picture, as cameras send them that repeat the sets before every slice of a key frame
-//! (GStreamer's own payloader does). The parser would begin another picture there, and the rest would be a picture without its beginning.
+//! Moves parameter sets that stand between the slices of one picture. Some cameras repeat the sets before every slice of a key
+//! frame (GStreamer's own payloader does). The parser would begin another picture there, without its first slices.
 //!
-//! So what can begin a picture waits for the slice that follows it: in front of the first slice of a picture it goes on with it, in
-//! front of another slice it waits for the next picture. The parser repeats the sets it knows, so nothing is missing meanwhile.
+//! Units that can begin a picture therefore wait for the slice that follows. Before the first slice of a picture they are passed
+//! on with it; before any other slice they wait until the next picture. Nothing is missing meanwhile: the parser repeats the sets
+//! that it knows.
 
 use gcstreamer_media::container::nal::find_start_code;
 
 use super::plan::Video;
 
-/// What a NAL unit means for where a picture begins.
+/// What a NAL unit shows about the beginning of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// The first slice of a picture.
     First,
     /// Another slice.
     Further,
-    /// Only in front of a picture: delimiter, parameter sets, SEI.
+    /// A unit that can only precede a picture: delimiter, parameter sets, SEI.
     Before,
     Other,
 }
 
-/// Judges the first NAL unit of a buffer (start code in front). H.264 7.4.1.2.3 and 7.3.3; H.265 7.4.2.4.4 and 7.3.6.1.
+/// Returns the kind of the first NAL unit of a buffer, which begins with a start code. H.264 7.4.1.2.3 and 7.3.3; H.265 7.4.2.4.4
+/// and 7.3.6.1.
 fn kind(codec: Video, data: &[u8]) -> Kind {
     let zeros = data.iter().take_while(|byte| **byte == 0).count();
     let unit = match data.get(zeros..) {
@@ -40,7 +42,7 @@ fn kind(codec: Video, data: &[u8]) -> Kind {
     };
     match (codec, number) {
         (Video::H264, 1 | 2 | 5) => slice(unit.get(1)),
-        // Cameras put whole pictures into one unit, with start codes between.
+        // Some cameras put a whole picture into one unit, with start codes inside: it must not wait.
         (Video::H264, 6..=9 | 15..=18) | (Video::H265, 32..=35 | 39 | 41..=44 | 48..=55)
             if find_start_code(unit, 0).is_some() =>
         {
@@ -53,15 +55,15 @@ fn kind(codec: Video, data: &[u8]) -> Kind {
     }
 }
 
-/// Most units that wait: a camera that sends nothing else is no camera.
+/// The most units that wait, which limits the memory if no slice follows.
 const MOST: usize = 32;
 
-/// What waits between two slices of one stream.
+/// The units of one stream that wait for a slice.
 #[derive(Debug)]
 pub(super) struct Between {
     codec: Video,
     waiting: Vec<gst::Buffer>,
-    /// They have been seen between slices.
+    /// Whether this camera has sent such units between slices.
     is_usual: bool,
 }
 
@@ -74,7 +76,8 @@ impl Between {
         }
     }
 
-    /// Takes one NAL unit. `false`: it waits; else what has waited is in front of it now, if it is for this picture.
+    /// Handles one NAL unit. Returns `false` if it waits. Otherwise the units that waited are now in front of it in `buffer`,
+    /// unless it is a further slice.
     pub(super) fn pass(&mut self, buffer: &mut gst::Buffer) -> bool {
         let kind = buffer.map_readable().map_or(Kind::Other, |data| kind(self.codec, &data));
         match kind {
@@ -84,7 +87,7 @@ impl Between {
             }
             Kind::Further => self.is_usual |= !self.waiting.is_empty(),
             Kind::First | Kind::Before | Kind::Other => {
-                // One memory: a buffer takes 16 at most, and a camera may send more units.
+                // As one memory: a buffer holds at most 16, and a camera may send more units.
                 let waited: Vec<u8> = self
                     .waiting
                     .drain(..)
@@ -99,7 +102,8 @@ impl Between {
         true
     }
 
-    /// Whether what waits says that the picture before it is complete.
+    /// Whether the waiting units show that the picture before them is complete. They do not if this camera sends them between
+    /// slices.
     pub(super) fn ends_picture(&self) -> bool {
         !self.waiting.is_empty() && !self.is_usual
     }
@@ -113,7 +117,7 @@ mod tests {
     const PPS: u8 = 0x68;
     const IDR: u8 = 0x65;
 
-    /// Passes NAL units, of which slices say whether they are the first; returns the headers of what comes out, a buffer each.
+    /// Passes NAL units through [`Between`]. Returns the headers of the output, one list for each buffer.
     fn passed(units: &[(u8, bool)]) -> (Vec<Vec<u8>>, bool) {
         gst::init().unwrap();
         let mut between = Between::new(Video::H264);

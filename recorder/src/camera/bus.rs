@@ -1,4 +1,4 @@
-//! The bus of a recording: messages become news. Called in streaming threads, so it only looks and sends.
+//! Turns the messages on the bus of a recording into [`News`]. Runs on streaming threads, so it must not block.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -14,10 +14,11 @@ use super::state::Failure;
 use super::watch::{News, Stored};
 use crate::config::Scheme;
 
-/// Makes news of every message. It stays on the bus for [`drain`]: `iotcorestatus` listens there too, and is blind where a handler
-/// drops messages.
+/// Turns every message into news. Messages stay on the bus until [`drain`]: `iotcorestatus` listens there too, and would not see
+/// what a handler drops.
 pub(super) fn listen(recording: &Arc<Recording>) {
     let Some(bus) = recording.pipeline.bus() else { return };
+    // Weak: the bus belongs to the pipeline, which the recording owns.
     let weak: Weak<Recording> = Arc::downgrade(recording);
     bus.set_sync_handler(move |_, message| {
         if let Some(recording) = weak.upgrade() {
@@ -27,10 +28,10 @@ pub(super) fn listen(recording: &Arc<Recording>) {
     });
 }
 
-/// What a broker's file that cannot be used means, for one.
+/// The consequence of an ERROR of `iotcorestatus`, for example if a file of the broker cannot be read.
 const UNTOLD: &str = "the broker is not told of this camera";
 
-/// Takes off the bus what has been seen.
+/// Removes all messages from the bus; the sync handler has already handled them.
 pub(super) fn drain(recording: &Recording) {
     if let Some(bus) = recording.pipeline.bus() {
         while bus.pop().is_some() {}
@@ -64,7 +65,7 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
             tell(News::Closing);
         }
         gst::MessageView::Info(info) if ours() => tell(News::Info(redact(&info.error().to_string()))),
-        // The camera is recorded all the same.
+        // Not a failure of the attempt: the camera is recorded without a broker.
         gst::MessageView::Error(error) if factory(message).as_deref() == Some(STATUS) => {
             let text = redact(&error.error().to_string());
             tell(News::Warning(format!(
@@ -74,6 +75,7 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
         gst::MessageView::Error(error) if ours() => {
             let text = redact(&error.error().to_string());
             match recording.is_ending() {
+                // The attempt is over: what fails now concerns only its upload.
                 true => tell(News::Warning(text)),
                 false => tell(News::Failed(Failure::Setup(text))),
             }
@@ -85,7 +87,7 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
             match (kind, code) {
                 (gst::ProgressType::Complete, "open") => recording.on_opened(),
                 (gst::ProgressType::Complete, "request") if is_source => recording.login().note_playing(),
-                // The source says so before it makes a request, and not before it repeats one.
+                // The source posts this before a new request, but not before it repeats one with credentials.
                 (gst::ProgressType::Start | gst::ProgressType::Continue, _) if is_source => recording.login().note_next(),
                 _ => {}
             }
@@ -94,19 +96,19 @@ fn on_message(recording: &Recording, message: &gst::MessageRef) {
     }
 }
 
-/// An ERROR of the source, or of what decodes nothing and only passes its streams on.
+/// Handles an ERROR of the source, or of the elements behind it that only pass its streams on.
 fn on_error(recording: &Recording, error: &gst::message::Error) {
     let is_source = error
         .src()
         .is_some_and(|src| src.has_as_ancestor(&recording.source) || src == recording.source.upcast_ref::<gst::Object>());
-    // What a source says after its first ERROR follows from it.
+    // Later ERRORs of the source are consequences of the first.
     if is_source && recording.has_failed.swap(true, Ordering::Relaxed) {
         return;
     }
     let failure = match (is_source, classify(&taken_apart(error, recording))) {
         (false, Failure::Internal(text)) => Failure::Internal(text),
         (false, _) => Failure::Internal(format!("the pipeline failed: {}", redact(&error.error().to_string()))),
-        // The source gives up where nothing was chosen: that says more.
+        // `rtspsrc` fails if no stream was selected. What the camera announced explains more.
         (true, Failure::Unsupported(text)) => recording.fault().unwrap_or(Failure::Unsupported(text)),
         (true, Failure::Internal(_)) if is_of_no_stream(recording, error) => recording.no_streams(),
         (true, Failure::Internal(text)) if is_without_answer(recording, error) => return ask(recording, text),
@@ -115,7 +117,7 @@ fn on_error(recording: &Recording, error: &gst::message::Error) {
     recording.teller.tell(News::Failed(failure));
 }
 
-/// Whether something came outside RTSP, and no stream was found in it.
+/// Whether data arrived outside RTSP and no stream was found in it.
 fn is_of_no_stream(recording: &Recording, error: &gst::message::Error) -> bool {
     let is_type = matches!(
         error.error().kind::<gst::StreamError>(),
@@ -124,7 +126,8 @@ fn is_of_no_stream(recording: &Recording, error: &gst::message::Error) -> bool {
     is_type && recording.has_no_pictures()
 }
 
-/// Whether an HTTP camera gave no answer, and the source does not say why. By a proxy a connection of our own would say nothing.
+/// Whether an HTTP camera gave no answer and the source does not report why. Always `false` with a proxy: a direct connection of
+/// our own would prove nothing about it.
 fn is_without_answer(recording: &Recording, error: &gst::message::Error) -> bool {
     let proxy = || {
         let source = error.src()?.downcast_ref::<gst::Element>()?;
@@ -138,7 +141,7 @@ fn is_without_answer(recording: &Recording, error: &gst::message::Error) -> bool
         && proxy().is_none_or(|proxy| proxy.is_empty())
 }
 
-/// Finds out why a camera gave no answer, in a thread of its own. `otherwise`: what is told without one.
+/// Finds out why a camera gave no answer, in a thread of its own. `otherwise`: the text if no thread can be started.
 fn ask(recording: &Recording, otherwise: String) {
     let address = recording.setup.camera.address.clone();
     let (teller, ending) = (recording.teller.clone(), Arc::clone(&recording.ending));
@@ -152,7 +155,8 @@ fn ask(recording: &Recording, otherwise: String) {
     }
 }
 
-/// Whether `rtspsrc` says that the server has closed the connection. It sends an EOS besides, which nobody gets before there are pads.
+/// Whether `rtspsrc` reports that the server has closed the connection. It also sends an EOS, but before there are pads that
+/// reaches no element.
 fn is_closed(warning: &gst::message::Warning) -> bool {
     let is_read = warning.error().matches(gst::ResourceError::Read);
     is_read

@@ -1,4 +1,5 @@
-//! What an ERROR of the source means: status codes and the words of GStreamer's RTSP source, which are its only interface.
+//! Turns an ERROR of the source into a [`Failure`], by its status code, or else by the text of GStreamer's elements, which report
+//! many causes in no other way.
 //!
 //! PURE.
 
@@ -6,12 +7,12 @@ use super::login::Misled;
 use super::state::Failure;
 use crate::config::Scheme;
 
-/// An ERROR message, taken apart.
+/// The parts of an ERROR message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SourceError {
-    /// `rtsp-status-code` of its details.
+    /// Field `rtsp-status-code` of its details.
     pub(super) rtsp_status: Option<u32>,
-    /// `http-status-code` of its details.
+    /// Field `http-status-code` of its details.
     pub(super) http_status: Option<u32>,
     /// Name of the code in its domain, e.g. `NotFound`.
     pub(super) code: String,
@@ -19,29 +20,30 @@ pub(super) struct SourceError {
     pub(super) text: String,
     /// The text for developers.
     pub(super) debug: String,
-    /// The connection is to be encrypted.
+    /// Whether the connection is encrypted.
     pub(super) is_encrypted: bool,
     /// How the stream is fetched.
     pub(super) scheme: Option<Scheme>,
-    /// Nothing is wrong with what the camera has announced.
+    /// Whether the streams that the camera announced can be recorded.
     pub(super) is_chosen: bool,
-    /// What was wrong with its answers.
+    /// What was wrong with the camera's answers.
     pub(super) misled: Option<Misled>,
 }
 
 impl SourceError {
-    /// The status code of the answer, also where only the developers' text has it: `Unauthorized (401)`.
+    /// Returns the status code of the answer. Some are only in the debug text, as `Unauthorized (401)`.
     fn status(&self) -> Option<u32> {
         let in_text = || {
             let (_, after) = self.debug.rsplit_once('(')?;
             let number: u32 = after.split(')').next()?.parse().ok()?;
+            // Other numbers in parentheses are source lines or error codes, not a status.
             (300..600).contains(&number).then_some(number)
         };
         self.rtsp_status.or(self.http_status).or_else(in_text)
     }
 }
 
-/// Why there is no answer of a camera.
+/// Why a camera gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreached {
     NoName,
@@ -51,11 +53,11 @@ pub(super) enum Unreached {
     NotSecure,
     /// For another reason.
     NotConnected,
-    /// There was a connection.
+    /// The camera was connected, but its answer was not understood.
     NotUnderstood,
 }
 
-/// Returns what has failed where a camera gives no answer.
+/// Returns the failure for a camera that gave no answer.
 pub(super) fn unreached(why: Unreached, scheme: Scheme) -> Failure {
     let service = match scheme {
         Scheme::Rtsp | Scheme::Rtsps => "RTSP",
@@ -85,10 +87,11 @@ pub(super) fn unreached(why: Unreached, scheme: Scheme) -> Failure {
     })
 }
 
-/// Returns what has failed. The reason names no address: those of cameras hold keys and passwords.
+/// Returns the failure that an ERROR means. Its text contains no address, because addresses of cameras may hold keys and
+/// passwords.
 pub(super) fn classify(error: &SourceError) -> Failure {
     let words = format!("{} {}", error.text, error.debug).to_lowercase();
-    // Of a 401 that asks for nothing that the source knows it tells no status.
+    // For a 401 with an authentication that the source does not support, it reports no status.
     let is_unknown = words.contains("no supported authentication");
     let is_refused = is_unknown
         || matches!(error.status(), Some(401 | 403 | 407))
@@ -121,7 +124,7 @@ pub(super) fn classify(error: &SourceError) -> Failure {
         "NotAuthorized" => by_status(401),
         "NotFound" => by_status(404),
         _ if has("unauthorized") => by_status(401),
-        // The source tries each transport that it may, and swallows the status.
+        // The streams were selected, so the camera refused every transport. The source does not report the status (461).
         _ if error.is_chosen && has("no supported stream") => by_status(461),
         _ if has("udp packets") => {
             unreachable("no packet of the camera comes over UDP: a firewall is in the way; set transport = \"tcp\"")
@@ -134,7 +137,7 @@ pub(super) fn classify(error: &SourceError) -> Failure {
         _ if has("end-of-file") || has("eof") || has("closed") => {
             Failure::Closed("the camera has ended the connection".to_owned())
         }
-        // A certificate that is not accepted is called no more than this.
+        // A rejected certificate has no other text than this.
         _ if error.is_encrypted && (has("failed to connect") || has("could not connect")) => unreached(Unreached::NotSecure),
         _ if has("failed to connect") || has("could not connect") => unreached(Unreached::NotConnected),
         _ if has("no supported stream") || has("missing plugin") || has("no suitable") => {

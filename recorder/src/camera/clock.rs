@@ -1,7 +1,8 @@
-//! The error of a camera's clock while it is recorded, by its RTCP.
+//! Measures the error of a camera's clock while it is recorded, from its RTCP.
 //!
-//! A sender report pairs the camera's time with a time stamp of RTP; one packet of pictures says what time stamp it has now. (The property
-//! `add-reference-timestamp-meta`, which `probe` uses, would date the recording by the camera's clock, right or wrong.)
+//! A sender report pairs the camera's time with an RTP time stamp, and a packet of pictures shows the current time stamp. (The
+//! property `add-reference-timestamp-meta`, which `probe` uses, is not for recordings: it would date them by the camera's clock,
+//! right or wrong.)
 
 use std::sync::mpsc::channel;
 use std::time::{Duration, SystemTime};
@@ -9,15 +10,15 @@ use std::time::{Duration, SystemTime};
 use gst::glib;
 use gst::prelude::*;
 
-/// Seconds from 1900, where NTP begins, to 1970; and of an era of NTP, of which the second begins in 2036.
+/// Seconds from 1900, where NTP begins, to 1970, and seconds of an NTP era. The second era begins in 2036.
 const NTP_TO_UNIX: f64 = 2_208_988_800.0;
 const ERA: f64 = 4_294_967_296.0;
-/// Of pictures (RFC 6184, 7798).
+/// RTP clock rate of H.264 and H.265, in Hz (RFC 6184, RFC 7798).
 const CLOCK_RATE: f64 = 90_000.0;
-/// Pictures come more often, or the clock is of no interest.
+/// How long to wait for a packet of pictures.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Source, sequence of time stamps and clock of one moment.
+/// SSRC and RTP time stamp of a packet, and our clock when it arrived.
 #[derive(Clone, Copy, Debug)]
 struct Packet {
     ssrc: u32,
@@ -25,14 +26,14 @@ struct Packet {
     now: SystemTime,
 }
 
-/// A sender report: NTP in 1/2³² s, and the RTP time stamp of that moment.
+/// A sender report: NTP time in units of 2⁻³² s, and the RTP time stamp of the same moment.
 #[derive(Clone, Copy, Debug)]
 struct Report {
     ntp: u64,
     timestamp: u32,
 }
 
-/// Returns the camera's clock less ours, s; `None`: it has sent no report yet. Waits for a packet of pictures.
+/// Returns the camera's clock minus ours, in s; `None` if no report or no packet has arrived. Blocks for at most [`PATIENCE`].
 pub(super) fn error(source: &gst::Element, feed: &gst::Pad) -> Option<f64> {
     let (to, packets) = channel();
     let probe = feed.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
@@ -53,7 +54,7 @@ pub(super) fn error(source: &gst::Element, feed: &gst::Pad) -> Option<f64> {
 
 fn packet(buffer: &gst::Buffer) -> Option<Packet> {
     let data = buffer.map_readable().ok()?;
-    // RFC 3550, 5.1.
+    // The fixed header of RTP: RFC 3550, 5.1.
     let word = |at: usize| data.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
     Some(Packet {
         timestamp: word(4)?,
@@ -66,7 +67,7 @@ fn report(source: &gst::Element, ssrc: u32) -> Option<Report> {
     let inside = source.downcast_ref::<gst::Bin>()?.children();
     let is_manager = |element: &gst::Element| element.factory().is_some_and(|factory| factory.name() == "rtpbin");
     let manager = inside.into_iter().find(is_manager)?;
-    // Of pictures and sound, in the order of the camera's description.
+    // `rtspsrc` numbers the sessions by the order of the streams in the SDP.
     (0..8u32).find_map(|session| {
         let session = manager.emit_by_name::<Option<glib::Object>>("get-internal-session", &[&session])?;
         let stats = session.property::<gst::Structure>("stats");
@@ -83,9 +84,9 @@ fn report(source: &gst::Element, ssrc: u32) -> Option<Report> {
 fn difference(report: Report, packet: Packet) -> f64 {
     let seconds = f64::from(u32::try_from(report.ntp >> 32).unwrap_or(0));
     let fraction = f64::from(u32::try_from(report.ntp & 0xffff_ffff).unwrap_or(0)) / ERA;
-    // Before 1968 nobody had cameras: it is the time after 2036.
+    // In the first era, seconds below 2³¹ would be before 1968, so they belong to the second.
     let era = if seconds < ERA / 2.0 { ERA } else { 0.0 };
-    // Time stamps start again at 2³², and a picture may be a little older than the report.
+    // RTP time stamps wrap at 2³², and a picture may be a little older than the report: take the difference as signed.
     let since = f64::from(packet.timestamp.wrapping_sub(report.timestamp).cast_signed()) / CLOCK_RATE;
     let ours = packet
         .now

@@ -1,10 +1,10 @@
-//! The end of a recording, in a thread of its own: nothing of it holds up another camera, or this one's next attempt.
+//! Ends a recording, in a thread of its own, so that it delays neither another camera nor this one's next attempt.
 //!
-//! 1. EOS goes into the tracks, as if the camera had sent it: the muxer gives out what it holds, and `gcssink` closes its chunk.
-//! 2. The source goes to NULL, which ends the session at the camera (TEARDOWN) and closes the socket.
-//! 3. [`News::Gone`]: the camera is free, and with the EOS in `gcssink` bucket and device-id are free too.
-//! 4. Chunks that wait in memory alone are uploaded for as long as the process runs; those on disk are the next sink's.
-//! 5. NULL.
+//! 1. Send EOS into the tracks, as if the camera had: the muxer outputs what it holds, and `gcssink` closes its chunk.
+//! 2. Set the source to NULL, which ends the session at the camera (TEARDOWN) and closes the socket.
+//! 3. Send [`News::Gone`]: the camera, and with the EOS in `gcssink` also bucket and device-id, are free for the next attempt.
+//! 4. Upload chunks that are only in memory, for as long as the process runs. The next sink takes over those on disk.
+//! 5. Set the pipeline to NULL.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -18,18 +18,19 @@ use super::stats;
 use super::watch::News;
 use gstgcstreamer::base::lock::lock;
 
-/// A sink that begins waits for the files of its spool, as long as a disk may take (`gstgcstreamer`'s lane).
+/// How long to wait for the right side to be built: a sink that starts may wait this long for its spool (`PATIENCE` of the
+/// plugin's `spool/lane`).
 const BUILD: Duration = Duration::from_secs(5);
-/// A muxer gives out what it holds at once, or never.
+/// How long to wait for the EOS behind the muxer: a muxer outputs what it holds at once or never.
 const MUXER: Duration = Duration::from_secs(2);
-/// A TEARDOWN has two seconds; a source that takes longer is held up.
+/// How long the source may take to stop. A TEARDOWN may take 2 s, so a source that needs longer is blocked.
 const FREE: Duration = Duration::from_secs(4);
-/// What is on disk is uploaded by this sink for this long.
+/// How long this sink goes on uploading chunks that are on disk.
 const DISK: Duration = Duration::from_secs(4);
-/// How often the figures of a sink that only uploads are looked at.
+/// How often the counters of a sink that only uploads are read.
 const POLL: Duration = Duration::from_millis(200);
 
-/// When recordings that have ended stop uploading.
+/// The time at which ended recordings stop uploading; none until it is set.
 #[derive(Debug, Default)]
 pub struct Deadline {
     at: Mutex<Option<Instant>>,
@@ -37,7 +38,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// Ends them at `at`; an earlier one stays.
+    /// Sets the deadline to `at`, unless it is already earlier.
     pub fn set(&self, at: Instant) {
         let mut current = lock(&self.at);
         *current = Some(current.map_or(at, |before| before.min(at)));
@@ -50,13 +51,13 @@ impl Deadline {
     }
 }
 
-/// Ends a recording. Blocks for as long as its chunks are uploaded, until `deadline`.
+/// Ends a recording. Blocks until its chunks are uploaded, `deadline` has passed or the recording is given up.
 pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
-    // What came while sound was waited for is a recording, too.
+    // Pictures that arrived while the recording waited for sound must be stored too.
     if recording.watch.frames() > 0 && recording.setup.is_storing {
         recording.assemble();
     }
-    // It may be about to be built by another thread, and what waits for that is in memory alone.
+    // Another thread may be building the right side, and the pictures in the blocked queues exist nowhere else.
     if recording.is_assembled() {
         recording.built.wait(BUILD);
     }
@@ -74,26 +75,28 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
         let _ = feed.unlink(into);
     }
     let into: Vec<gst::Pad> = feeds.iter().map(|(_, into)| into.clone()).collect();
-    // A thread that is pushing into a track holds it up; the source's end frees that thread.
+    // In threads of their own: an EOS waits behind a streaming thread that is pushing into the same track, until the source is
+    // stopped below.
     let senders: Vec<_> = feeds
         .into_iter()
         .map(|(_, into)| std::thread::spawn(move || into.send_event(gst::event::Eos::new())))
         .collect();
     if sink.is_none() {
-        // Nothing was built: what waits in the blocked queues goes nowhere, and holds nothing up.
+        // Nothing was built: open the queues, so that their data is discarded and blocks no thread.
         let mut parts = recording.parts();
         let parts = &mut *parts;
         for branch in [&mut parts.video, &mut parts.sound].into_iter().flatten() {
             branch.open();
         }
     }
-    // What another thread still sets to PLAYING would go on behind its end.
+    // Another thread may still be setting the pipeline to PLAYING. It would put elements back to READY after this end, which
+    // GStreamer reports as CRITICAL for each of them.
     recording.start.wait(FREE);
-    // Where the EOS has passed, nothing is held up.
+    // If the EOS has reached the sink, no track is blocked.
     close(&recording.source, &into, FREE, || !closed.wait(Duration::ZERO));
     if let Some(sink) = &sink {
         if !closed.wait(MUXER) {
-            // The chunk is closed without what the muxer holds.
+            // Close the chunk without the data that is still in the muxer.
             let _ = sink.set_state(gst::State::Null);
         }
         leave_broker(recording);
@@ -102,7 +105,7 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
     } else {
         recording.teller.tell(News::Gone);
     }
-    // Returns behind such a thread.
+    // Blocks until no thread is pushing into a track any more, so the senders can be joined after it.
     let _ = recording.pipeline.set_state(gst::State::Null);
     let _ = recording.source.set_state(gst::State::Null);
     for sender in senders {
@@ -115,9 +118,12 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
     recording.teller.tell(News::Finished);
 }
 
-/// Ends a source, which closes its socket. Its threads may be held up by tracks that are full because the disk hangs, for example: after
-/// `patience` what they push goes nowhere, or the camera would see the next connection beside this one.
+/// Stops a source, which closes its socket.
+///
+/// Its threads may be blocked in full tracks, for example because the disk hangs. If it takes longer than `patience`, the tracks
+/// are flushed so that the threads return: otherwise the camera would see the next connection beside this one.
 fn close(source: &gst::Element, into: &[gst::Pad], patience: Duration, is_held_up: impl Fn() -> bool) {
+    // Locked, so that no state change of the pipeline starts the source again.
     source.set_locked_state(true);
     let closed = Arc::new(Closed::default());
     let (theirs, on_closed) = (source.clone(), Arc::clone(&closed));
@@ -133,17 +139,18 @@ fn close(source: &gst::Element, into: &[gst::Pad], patience: Duration, is_held_u
     let _ = closing.join();
 }
 
-/// The next recording reports to the broker under the same name, while this one may upload for a long time.
+/// Disconnects from the broker: the next recording connects with the same client id, while this one may upload for a long time.
 fn leave_broker(recording: &Recording) {
     let status = recording.parts().status.clone();
     if let Some(status) = status {
+        // Locked: the pipeline is still in PLAYING and must not start this element again.
         status.set_locked_state(true);
         let _ = status.set_state(gst::State::Null);
     }
 }
 
-/// Waits until all chunks are stored. What is on disk is given a moment: the next sink takes it over. What the disk does not take is in
-/// memory alone, and waits as without a spool.
+/// Waits until all chunks are stored. Waits for chunks on disk only for [`DISK`], because the next sink takes them over. Chunks
+/// that could not be written to disk are only in memory and are waited for as without a spool.
 fn upload(recording: &Recording, sink: &gst::Element, deadline: &Deadline) {
     let began = Instant::now();
     let is_on_disk = recording.setup.storage.spool_dir.is_some();
@@ -167,7 +174,7 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Runs `start`, unless it is over before that.
+    /// Runs `start`, unless `is_over` returns `true`.
     pub(super) fn run(&self, is_over: impl Fn() -> bool, start: impl FnOnce()) {
         {
             let mut is_running = lock(&self.is_running);
@@ -181,14 +188,14 @@ impl Start {
         self.changed.notify_all();
     }
 
-    /// Waits until none does, at most this long.
+    /// Waits until no thread does, at most for `timeout`.
     fn wait(&self, timeout: Duration) {
         let is_running = lock(&self.is_running);
         drop(self.changed.wait_timeout_while(is_running, timeout, |is_running| *is_running));
     }
 }
 
-/// Whether something has come to its end, as a sink that has had its EOS, or a pipeline that is built.
+/// A flag to wait for: an EOS has reached the sink, or the pipeline is built.
 #[derive(Debug, Default)]
 pub(super) struct Closed {
     is: Mutex<bool>,
@@ -196,7 +203,7 @@ pub(super) struct Closed {
 }
 
 impl Closed {
-    /// Notes an EOS when it comes to a pad. What is done about it there may take as long as an outage.
+    /// Sets the flag when an EOS arrives at a pad. A probe sees it before the sink, whose handling may take as long as an outage.
     pub(super) fn watch(self: &Arc<Self>, pad: &gst::Pad) {
         let closed = Arc::clone(self);
         pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
@@ -230,14 +237,14 @@ mod tests {
     use crate::camera::state::StartReason;
     use crate::camera::watch::Teller;
 
-    /// Once a process: a factory that is registered anew is freed under those who use it.
+    /// Registers the plugin once in the process: a second registration frees the factory while other tests use it.
     fn register() {
         static ONCE: std::sync::Once = std::sync::Once::new();
         gst::init().unwrap();
         ONCE.call_once(|| gstgcstreamer::plugin_register_static().unwrap());
     }
 
-    /// A recording of a camera that is never connected to, with a spool in this folder.
+    /// Creates a recording with a spool in this folder, without a connection to its camera.
     fn recording_into(folder: &std::path::Path) -> Arc<Recording> {
         recording_of(folder, |_| ()).0
     }

@@ -1,5 +1,5 @@
-//! The files that a connection to a camera needs, read in a thread of their own: a mount that is away answers a read after minutes, or
-//! never, and the task of a camera shares its threads with all others and with `/healthz`.
+//! Reads the files that a connection to a camera needs, in a thread of their own. A mount that is unreachable answers a read
+//! after minutes or never, and the task of a camera shares its threads with all other cameras and with `/healthz`.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -10,17 +10,17 @@ use gstgcstreamer::base::lock::lock;
 use super::state::Failure;
 use crate::config::{Camera, Password};
 
-/// Looks at files that nothing waits for are this far apart.
+/// The least time between two readings that no attempt waits for.
 const APART: Duration = Duration::from_secs(1);
 
-/// A reading that takes longer is waited for no longer: what it hangs in may be gone for good (a mount that was replaced), and the file of
-/// that name another one.
+/// How long to wait for a reading before another is started. The first may hang for ever in a mount that was replaced, while the
+/// file of that name is readable again.
 const GIVE_UP: Duration = Duration::from_secs(600);
 
-/// What was read.
+/// The result of a reading.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// Which reading it is of.
+    /// The number of the reading.
     pub id: u64,
     /// The password, or why it cannot be used; `None`: the camera has none.
     pub password: Option<Result<Password, String>>,
@@ -36,7 +36,7 @@ impl Files {
     }
 }
 
-/// Reads the files of one camera, in at most one thread at a time: where they hang, a thread for each attempt would be left behind.
+/// Reads the files of one camera, in at most one thread at a time: if the files hang, every attempt would leave a thread behind.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     last: u64,
@@ -46,10 +46,10 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Begins to read, unless a reading is not over yet; `tell` is then called in its thread.
+    /// Starts a reading, unless one is in progress. Calls `tell` with the result, in the thread that reads.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// No thread can be started.
     pub(super) fn ask(&mut self, camera: &Camera, tell: impl FnOnce(Files) + Send + 'static) -> std::io::Result<()> {
         if self.reads.is_some() && self.asked.is_some_and(|at| at.elapsed() < GIVE_UP) {
             return Ok(());
@@ -66,7 +66,7 @@ impl Reader {
             });
             if let Some(file) = &ca_file {
                 name("ca-file", file);
-                // GLib reads it again, and says what is wrong with it.
+                // Only shows that the file answers: GLib reads it again and reports what is wrong with it.
                 let _ = std::fs::read(file);
             }
             tell(Files { id, password });
@@ -76,12 +76,12 @@ impl Reader {
         Ok(())
     }
 
-    /// Returns whether it is time to look at the files again: a second after the last look.
+    /// Whether the files may be read again: [`APART`] after the last reading began.
     pub(super) fn is_due(&self) -> bool {
         self.asked.is_none_or(|at| at.elapsed() >= APART)
     }
 
-    /// Takes note of what was read. Returns whether it counts: the files of an older configuration do not.
+    /// Notes that a reading is over. Returns whether its result is valid: that of an abandoned or forgotten reading is not.
     pub(super) fn over(&mut self, files: &Files) -> bool {
         let counts = files.id == self.last && self.reads.is_some();
         if counts {
@@ -96,13 +96,13 @@ impl Reader {
         Some(lock(reads).clone())
     }
 
-    /// Waits for none of the files that are read: they may be others now.
+    /// Discards the result of the reading in progress: the configuration may name other files now.
     pub(super) fn forget(&mut self) {
         self.reads = None;
     }
 }
 
-/// Returns what is wrong with a password that could not be read.
+/// Returns the failure for a password that could not be read.
 pub(super) fn unusable_password(text: &str) -> Failure {
     Failure::Refused(format!("password-file: {text}"))
 }

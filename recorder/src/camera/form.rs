@@ -1,18 +1,19 @@
-//! Whether sound keeps its form. A muxer takes sound of one form alone: with another one it ends the whole recording.
+//! Notices when the format of the sound changes. A muxer accepts only one format: another one ends the whole recording with an
+//! error.
 
 use std::sync::Mutex;
 
 use gstgcstreamer::base::lock::lock;
 
-/// What has to stay as it is. Further fields of caps, such as tags and profiles, come and go.
+/// The fields of the caps that must not change. Other fields, such as tags and profiles, may appear and disappear.
 const FIELDS: [&str; 5] = ["mpegversion", "rate", "channels", "codec_data", "stream-format"];
 
-/// The form in which sound came first.
+/// The format of the sound in the last caps.
 #[derive(Debug, Default)]
 pub(super) struct Form(Mutex<Option<gst::Structure>>);
 
 impl Form {
-    /// Sound comes with these caps from now on. Whether that is another form than before.
+    /// Notes new caps. Returns whether the format differs from the one before.
     pub(super) fn changes(&self, caps: &gst::CapsRef) -> bool {
         let Some(structure) = caps.structure(0) else { return false };
         let mut form = gst::Structure::new_empty(structure.name());

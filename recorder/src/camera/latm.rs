@@ -1,11 +1,11 @@
-//! The first frame of sound in LATM, as `rtpmp4adepay` of GStreamer 1.22 gives it out: with the length in front that belongs to the
-//! transport. Decoders take it for a damaged frame.
+//! Corrects the first frame of LATM sound. `rtpmp4adepay` of GStreamer 1.22 outputs it with the length in front, which belongs to
+//! the transport, and decoders report a damaged frame.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gst::prelude::*;
 
-/// Takes the length off the first frame of a depayloader, if it is there.
+/// Removes the length from the first frame of a depayloader, if there is one.
 pub(super) fn strip_first_length(depayloader: &gst::Element) {
     let Some(pad) = depayloader.static_pad("src") else { return };
     let is_first = AtomicBool::new(true);
@@ -17,7 +17,7 @@ pub(super) fn strip_first_length(depayloader: &gst::Element) {
             if let Some(prefix) = prefix
                 && let Ok(mut frame) = buffer.copy_region(gst::BufferCopyFlags::all(), prefix..)
             {
-                // A region that begins later has no time.
+                // `copy_region` copies the times only for a region that begins at 0.
                 let owned = frame.make_mut();
                 owned.set_pts(buffer.pts());
                 owned.set_dts(buffer.dts());
@@ -29,7 +29,8 @@ pub(super) fn strip_first_length(depayloader: &gst::Element) {
     });
 }
 
-/// How many bytes in front say how long the rest is (ISO/IEC 14496-3, `PayloadLengthInfo`: 255 for each 255 bytes, then what remains).
+/// Returns the number of bytes in front that hold the length of the rest; `None` if they do not match it. ISO/IEC 14496-3,
+/// `PayloadLengthInfo`: a byte 255 for each full 255 bytes, then a byte for the remainder.
 fn length_in_front(data: &[u8]) -> Option<usize> {
     let full = data.iter().take_while(|byte| **byte == 255).count();
     let length = full * 255 + usize::from(*data.get(full)?);

@@ -1,8 +1,9 @@
-//! What `rtspsrc` may send to a camera. It has no settings for it: refused credentials it sends eight times over, which locks accounts, it
-//! takes them along to whatever host a redirect names, and it follows redirects in a circle as fast as the network goes.
+//! Limits what `rtspsrc` sends to a camera. The element has no settings for this: it sends refused credentials eight times, which
+//! locks accounts, it sends them to any host that a redirect names, and it follows circular redirects as fast as the network
+//! allows.
 //!
-//! [`Guard`] is PURE; [`watch`] asks it before each request of a source. A request that the source makes without announcing it
-//! ([`Login::note_next`]) is the one before once more, with credentials, because the camera has asked for them.
+//! [`Guard`] is PURE; [`watch`] asks it before each request of a source. A request that the source does not announce
+//! ([`Login::note_next`]) repeats the previous one with credentials, because the camera has asked for them.
 
 use std::sync::Mutex;
 
@@ -10,61 +11,62 @@ use gst::prelude::*;
 use gstgcstreamer::base::lock::lock;
 use url::Url;
 
-/// Requests before the camera has described its stream: OPTIONS and DESCRIBE, the latter again with credentials, over three redirects.
+/// The most requests before the camera has described its stream: OPTIONS, DESCRIBE and DESCRIBE with credentials, with up to
+/// three redirects.
 const UNDESCRIBED: u32 = 12;
-/// Requests for a session of one camera, other transports included, before its streams play.
+/// The most requests before the streams of a described session are set up, including those for other transports.
 const SESSION: u32 = 60;
 
-/// What was wrong with the camera's answers, where the source does not say so.
+/// What was wrong with the camera's answers, in the cases that the source does not report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Misled {
-    /// It named another host.
+    /// It redirected to another host.
     Elsewhere,
-    /// It redirected again and again.
+    /// It redirected in a circle.
     InACircle,
 }
 
 /// A request that is about to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Request {
-    /// It holds credentials already: it was sent with them and refused.
+    /// It already contains credentials: it was sent with them and refused.
     is_refused: bool,
-    /// To the host of the camera's address.
+    /// It goes to the host of the camera's address.
     is_home: bool,
 }
 
-/// What is to be done with it.
+/// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Send,
-    /// It may go, but without credentials from now on.
+    /// Send it, and use no credentials from now on.
     SendBare,
     Withhold,
 }
 
-/// What has been sent so far.
+/// The history of the requests of one source.
 #[derive(Debug, Default)]
 struct Guard {
     sent: u32,
     /// The camera has described its streams.
     is_described: bool,
-    /// It has taken the credentials.
+    /// The camera has accepted the credentials.
     is_trusted: bool,
     /// The source has announced its next request.
     is_announced: bool,
-    /// The last request was repeated with credentials, and was not refused yet.
+    /// The last request was repeated with credentials and has not been refused so far.
     is_challenged: bool,
-    /// All is set up: what follows keeps the session alive.
+    /// The streams are set up: later requests are PLAY and keep-alives.
     is_open: bool,
-    /// It plays: the requests from now on are not announced.
+    /// The streams play: the source announces no request from now on.
     is_playing: bool,
-    /// Requests in a row that came back as refused.
+    /// Number of refused requests in a row.
     refused: u32,
     misled: Option<Misled>,
 }
 
 impl Guard {
-    /// The last request has done what it was for.
+    /// The last request was successful, so credentials that it was repeated with are valid.
     fn accept(&mut self) {
         self.is_trusted |= std::mem::take(&mut self.is_challenged);
     }
@@ -92,7 +94,8 @@ impl Guard {
     fn judge(&mut self, request: Request) -> Verdict {
         self.sent += 1;
         let is_repeated = !std::mem::take(&mut self.is_announced);
-        // A request that is refused again was not taken with these credentials.
+        // Without an announcement this is the last request again, with credentials. If it already contains some, they were
+        // refused.
         self.is_challenged = is_repeated && !request.is_refused && !self.is_playing;
         let most = if self.is_described { SESSION } else { UNDESCRIBED };
         if !self.is_open && self.sent > most {
@@ -108,7 +111,8 @@ impl Guard {
             return Verdict::Send;
         }
         self.refused += 1;
-        // Credentials that were good for a request before are sent once more: their nonce may count for one request (RFC 2617 3.2.1).
+        // Credentials that were accepted before are sent once more: the camera may allow each nonce for one request only (RFC
+        // 2617 3.2.1).
         match self.is_trusted && self.refused == 1 {
             true => Verdict::Send,
             false => Verdict::Withhold,
@@ -123,27 +127,27 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// The camera has described its streams.
+    /// Notes that the camera has described its streams.
     pub(super) fn note_described(&self) {
         lock(&self.guard).describe();
     }
 
-    /// Its streams are set up.
+    /// Notes that the streams are set up.
     pub(super) fn note_open(&self) {
         lock(&self.guard).open();
     }
 
-    /// The source makes its next request.
+    /// Notes that the source announces its next request.
     pub(super) fn note_next(&self) {
         lock(&self.guard).announce();
     }
 
-    /// Its streams play.
+    /// Notes that the streams play.
     pub(super) fn note_playing(&self) {
         lock(&self.guard).play();
     }
 
-    /// What was wrong with its answers.
+    /// Returns what was wrong with the camera's answers, if anything.
     pub(super) fn misled(&self) -> Option<Misled> {
         lock(&self.guard).misled
     }
@@ -154,7 +158,8 @@ fn host(source: &gst::Element) -> Option<String> {
     Some(Url::parse(&location).ok()?.host_str()?.to_ascii_lowercase())
 }
 
-/// Has every request of `source` judged before it is sent. `on_answer`: the camera has answered the request before.
+/// Checks every request of `source` before it is sent. Calls `on_answer` when a further request shows that the camera has
+/// answered the previous one.
 pub(super) fn watch(source: &gst::Element, login: &std::sync::Arc<Login>, on_answer: impl Fn() + Send + Sync + 'static) {
     let home = host(source);
     let login = std::sync::Arc::clone(login);
@@ -163,7 +168,7 @@ pub(super) fn watch(source: &gst::Element, login: &std::sync::Arc<Login>, on_ans
         let message = values.get(1)?.get::<gst_rtsp::rtsp_message::RTSPMessage>().ok()?;
         let request = Request {
             is_refused: !message.parse_auth_credentials().is_empty(),
-            // After a redirect it names the new address.
+            // After a redirect, `location` holds the new address.
             is_home: host(&source) == home,
         };
         let (verdict, is_answered) = {
@@ -197,12 +202,12 @@ mod tests {
         is_home: true,
     };
 
-    /// The one before once more, with credentials.
+    /// The previous request again, with credentials.
     const AGAIN: (bool, Request) = (false, FRESH);
     const NEXT: (bool, Request) = (true, FRESH);
     const REFUSED_AGAIN: (bool, Request) = (false, REFUSED);
 
-    /// Whether each is sent. `true` beside it: the source has announced it.
+    /// Returns whether each request is sent. The flag of a request: whether the source has announced it.
     fn sends(guard: &mut Guard, requests: &[(bool, Request)]) -> Vec<bool> {
         let mut send = |(is_announced, request): &(bool, Request)| {
             if *is_announced {
@@ -221,20 +226,20 @@ mod tests {
             sends(&mut guard, &[NEXT, NEXT, AGAIN, REFUSED_AGAIN, REFUSED_AGAIN]),
             [true, true, true, false, false]
         );
-        // A camera that asks for them at SETUP alone.
+        // A camera that requires credentials only for SETUP.
         let mut guard = Guard::default();
         sends(&mut guard, &[NEXT, NEXT]);
         guard.describe();
         assert_eq!(sends(&mut guard, &[NEXT, AGAIN, REFUSED_AGAIN]), [true, true, false]);
         assert_eq!(guard.misled, None);
-        // One that asks for them at PLAY alone: its two SETUPs have shown nothing. Nor has a redirect.
+        // A camera that requires them only for PLAY: neither its two SETUPs nor a redirect have proved them valid.
         let mut guard = Guard::default();
         sends(&mut guard, &[NEXT, NEXT, NEXT, NEXT]);
         guard.describe();
         sends(&mut guard, &[NEXT, NEXT]);
         guard.open();
         assert_eq!(sends(&mut guard, &[NEXT, AGAIN, REFUSED_AGAIN]), [true, true, false]);
-        // One that refuses them at OPTIONS, and is asked for the description all the same.
+        // A camera that refuses them for OPTIONS; the source sends DESCRIBE nevertheless.
         let mut guard = Guard::default();
         assert_eq!(sends(&mut guard, &[NEXT, AGAIN, REFUSED_AGAIN]), [true, true, false]);
         assert_eq!(sends(&mut guard, &[NEXT, REFUSED_AGAIN]), [true, false]);

@@ -1,4 +1,4 @@
-//! Measures what a camera sends, for `probe`: the same pipeline as a recording's, which ends before the muxer.
+//! Measures what a camera sends, for `probe`, with the left side of a recording's pipeline: no muxer, no sink.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,26 +17,26 @@ use super::state::{Failure, StartReason};
 use super::watch::{News, Picture, Teller};
 use crate::config::{Camera, Secret};
 
-/// Until the first picture.
+/// How long to wait for the first picture.
 const FIRST_PICTURE: Duration = Duration::from_secs(15);
-/// The same where parts of pictures come: they are shown from the next key frame on.
+/// How long to wait for the first picture if slices arrive: the parser outputs none before the next key frame.
 const FIRST_KEY: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 /// Seconds from 1900, where NTP begins, to 1970.
 const NTP_TO_UNIX: i64 = 2_208_988_800;
-/// No clock error was measured.
+/// Value of the clock error, in ms, if none was measured.
 const NONE: i64 = i64::MIN;
 
-/// What was measured; `None` is unknown.
+/// The result of a measurement; `None` means unknown.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
-    /// Why there is nothing, or no more.
+    /// Why the measurement failed or ended early.
     pub failure: Option<Failure>,
     /// Codec and size.
     pub picture: Option<Picture>,
-    /// Pictures that came in a second.
+    /// Pictures received per second.
     pub fps: Option<f64>,
-    /// Pictures a second as the stream declares them.
+    /// Pictures per second that the stream declares.
     pub declared_fps: Option<f64>,
     /// Seconds between key frames.
     pub key_interval: Option<f64>,
@@ -44,15 +44,15 @@ pub struct Measured {
     pub kbit: Option<f64>,
     /// Codec of the sound that would be recorded.
     pub sound: Option<&'static str>,
-    /// Why the sound would not be.
+    /// Why sound would not be recorded.
     pub soundless: Option<String>,
-    /// The camera's clock less ours, s.
+    /// The camera's clock minus ours, in s.
     pub clock_error: Option<f64>,
-    /// Pictures were measured for this long.
+    /// How long pictures were measured.
     pub time: Duration,
 }
 
-/// Connects, measures for `time` from the first picture on, and ends the session. Blocks.
+/// Connects, measures for `time` from the first picture on, and closes the session. Blocks until then.
 pub fn measure(camera: &Camera, storage: &Arc<Storage>, time: Duration) -> Measured {
     let (to, mut news) = unbounded_channel();
     let password = match camera.password.as_ref().map(Secret::read).transpose() {
@@ -116,7 +116,7 @@ pub fn measure(camera: &Camera, storage: &Arc<Storage>, time: Duration) -> Measu
     measured
 }
 
-/// What is wrong where no picture has come within this time.
+/// Returns the failure if no picture has arrived after `waited`; `None` if it is too early to tell.
 fn pictureless(recording: &Recording, waited: Duration) -> Option<Failure> {
     if waited < FIRST_PICTURE {
         return recording.unsupported(KINDS_WAIT);
@@ -150,7 +150,8 @@ fn read(recording: &Recording, first: Option<(Instant, u64, u64)>, measured: &mu
     measured.key_interval = watch.pace().key_interval.map(|ns| Duration::from_nanos(ns).as_secs_f64());
 }
 
-/// The camera's clock less ours, ms, by its RTCP: 0 stays [`NONE`] where it sends none, or GStreamer is older than 1.22.
+/// Measures the camera's clock minus ours, in ms, from its RTCP. The value stays [`NONE`] if the camera sends none or GStreamer
+/// is older than 1.22.
 fn watch_clock(source: &gst::Element) -> Arc<AtomicI64> {
     let error = Arc::new(AtomicI64::new(NONE));
     if !source.has_property("add-reference-timestamp-meta") {

@@ -1,9 +1,16 @@
-//! One camera: what is done about it, and the pipelines that do it.
+//! One camera: its supervisor, its task and its pipelines.
 //!
-//! - [`state`] PURE: the words. [`supervisor`] PURE: events in, actions out, on virtual time. `pause` PURE: how long to wait.
+//! - [`state`] PURE: states and failures. [`supervisor`] PURE: events in, actions out, on virtual time. `pause` PURE: how long to
+//!   wait between attempts.
 //! - `advice`, `plan`, `classify` PURE: what to change about a camera; which elements record a codec; what an ERROR means.
-//! - [`runner`]: the task of a camera. [`report`]: what is known of it from outside; `stats`: figures of its sinks.
-//! - [`recording`]: one pipeline. `source`, `outside`, `sink`: its ends. [`files`]: what a connection reads first. `reach`: why an HTTP camera gives no answer. `login`: what may be sent to a camera. `bus`: its messages. `between`, `torn`: its pictures whole. `timestamps`: its running times. `latm`: its first frame of sound. `form`: whether sound keeps its form. [`absence`]: what the broker learns without one. [`measure`]: for `probe`. [`watch`]: what passes. [`ending`]: its end.
+//! - [`runner`]: the task of a camera. [`report`]: its published state. `stats`: the counters of its sinks.
+//! - [`recording`]: one pipeline. `source`, `outside`, `sink`: its elements. `bus`: its messages. [`watch`]: its counters.
+//!   [`ending`]: its end.
+//! - [`files`]: the files that a connection needs. `login`: the requests that may be sent to a camera. `reach`: why an HTTP
+//!   camera gives no answer.
+//! - `between`, `torn`: keep pictures whole. `timestamps`: corrects their times. `latm`: corrects the first frame of sound.
+//!   `form`: notices when the sound's format changes. `clock`: the error of the camera's clock.
+//! - [`absence`]: reports to the broker without a recording. [`measure`]: measurements for `probe`.
 
 pub mod absence;
 pub mod advice;

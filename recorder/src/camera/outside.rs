@@ -1,7 +1,8 @@
-//! The source of a camera outside RTSP: `urisourcebin ! parsebin`.
+//! Creates the source of a camera outside RTSP: `urisourcebin ! parsebin`.
 //!
-//! A login goes to the host of `url` alone. `souphttpsrc` would take it along wherever a redirect leads, also from `https` to `http`, so it
-//! follows none. What `hlsdemux2` fetches by itself has the login in its address only, which libsoup leaves behind at another host.
+//! Credentials must go only to the host of `url`. `souphttpsrc` would send them wherever a redirect leads, even from `https` to
+//! `http`, so with a user name it follows no redirect. `hlsdemux2` makes its own requests, which have the credentials only in
+//! their address; libsoup drops them for another host.
 
 use std::sync::Arc;
 
@@ -12,13 +13,13 @@ use super::state::Failure;
 use super::watch::{News, Teller, Watch};
 use crate::config::{Camera, Scheme};
 
-/// Parsers of pictures within `parsebin`.
+/// The parsers of pictures that `parsebin` may create.
 const PARSERS: [&str; 2] = ["h264parse", "h265parse"];
 
-/// Makes it. `watch` counts what comes.
+/// Creates the source. `watch` counts what arrives.
 ///
 /// # Errors
-/// Which element is not installed, or why certificates cannot be checked.
+/// An element is not installed, or certificates cannot be checked.
 pub(super) fn make(
     camera: &Camera,
     password: Option<&str>,
@@ -42,6 +43,7 @@ pub(super) fn make(
     parse.connect_pad_added(move |_, pad| {
         let ghost = gst::GhostPad::builder_with_target(pad).map(gst::PadBuilder::build);
         if let (Some(bin), Ok(ghost)) = (outer.upgrade(), ghost) {
+            // A pad that is added to a running element must be active, or it refuses data.
             let _ = ghost.set_active(true);
             let _ = bin.add_pad(&ghost);
         }
@@ -56,10 +58,11 @@ pub(super) fn make(
     Ok(bin.upcast())
 }
 
-/// Gives the element that connects its login and certificates.
+/// Sets the credentials and certificates of the element that connects.
 fn set_up(uri: &gst::Element, camera: &Camera, password: Option<&str>) -> Result<(), Failure> {
     let (username, password) = (camera.username.clone(), password.map(str::to_owned));
-    // Read twice: a database belongs to one thread, and who asks for it later cannot fail.
+    // Read the certificates here to report an error, and again in the signal below, which cannot return one: a database is not
+    // passed to another thread.
     camera.ca_file.as_deref().map(authorities).transpose()?;
     let ca_file = camera.ca_file.clone();
     uri.connect("source-setup", false, move |values| {
@@ -79,8 +82,8 @@ fn set_up(uri: &gst::Element, camera: &Camera, password: Option<&str>) -> Result
     Ok(())
 }
 
-/// Counts what comes: bytes of the stream, and in front of the parsers parts of pictures. `parsebin` holds them back until it has parameter
-/// sets, which come with a key frame.
+/// Counts what arrives: bytes of the stream, and slices in front of the parsers. `parsebin` holds the latter back until it has
+/// parameter sets, which come with a key frame.
 fn observe(bin: &gst::Bin, uri: &gst::Element, choice: &Arc<Choice>, teller: &Teller, watch: &Arc<Watch>) {
     let counting = Arc::clone(watch);
     bin.connect_deep_element_added(move |_, _, element| {
@@ -97,7 +100,7 @@ fn observe(bin: &gst::Bin, uri: &gst::Element, choice: &Arc<Choice>, teller: &Te
     });
     let (choice, teller, watch) = (Arc::clone(choice), teller.clone(), Arc::clone(watch));
     uri.connect_pad_added(move |_, pad| {
-        // Its own caps come with its data.
+        // The pad has no current caps before its first data.
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         if let Some(structure) = caps.structure(0) {
             choice.note_container(structure.name());

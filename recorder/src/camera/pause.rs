@@ -1,25 +1,26 @@
-//! How long to wait between attempts to connect.
+//! Computes how long to wait between attempts to connect.
 //!
-//! PURE: chance is a seeded generator.
+//! PURE: random numbers come from a seeded generator.
 
 use std::time::Duration;
 
-/// First pauses after a camera was unreachable, frozen or ended the connection; the last one goes on.
+/// Pauses in seconds after a camera was unreachable, frozen or ended the connection. The last one repeats.
 const SHORT: [u64; 4] = [1, 2, 4, 5];
-/// Never longer, whatever chance adds.
+/// The longest of these pauses, including the random part.
 pub(super) const LONGEST_SHORT: Duration = Duration::from_secs(5);
-/// After refused credentials, doubled up to the longest: cameras lock accounts after a few attempts.
+/// The first pause after refused credentials. Each further one is twice as long, up to [`LONGEST_REFUSED`]: cameras lock accounts
+/// after a few attempts.
 pub(super) const FIRST_REFUSED: Duration = Duration::from_secs(60);
-/// See [`FIRST_REFUSED`].
+/// The longest pause after refused credentials.
 pub(super) const LONGEST_REFUSED: Duration = Duration::from_secs(15 * 60);
 /// The usual time after which a camera forgets a session (RFC 2326, 12.37: 60 s unless the server says otherwise).
 pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
-/// A stream that cannot be recorded changes only when somebody changes the camera.
+/// The pause after a stream that cannot be recorded. It changes only when somebody changes the camera.
 const UNSUPPORTED: Duration = Duration::from_secs(60);
-/// After pictures for this long a camera is well again, and its pauses start again.
+/// How long pictures must last until the short pauses start again with the first.
 const WELL_AFTER: Duration = Duration::from_secs(10);
 
-/// A small generator (SplitMix64): spreads cameras apart, no secret depends on it.
+/// A small random number generator (SplitMix64). It only spreads the cameras; no secret depends on it.
 #[derive(Clone, Debug)]
 pub(super) struct Rng(u64);
 
@@ -28,7 +29,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// A number from 0 up to 1000.
+    /// Returns a number from 0 to 1000, both included.
     fn permille(&mut self) -> u32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -55,47 +56,48 @@ impl Pauses {
         }
     }
 
-    /// Pictures have come for this long.
+    /// Resets the pauses that pictures disprove, after they have arrived for `lasting`.
     pub(super) fn pictures(&mut self, lasting: Duration) {
-        // The account is not locked, whatever else is wrong with the stream.
+        // The camera has accepted the login, even if the connection breaks again soon.
         self.refused = 0;
         if lasting >= WELL_AFTER {
             self.short = 0;
         }
     }
 
-    /// Starts again.
+    /// Resets all pauses.
     pub(super) fn reset(&mut self) {
         (self.short, self.refused) = (0, 0);
     }
 
-    /// ± 20 %.
+    /// Changes a pause by a random part of up to ± 20 %.
     fn spread(&mut self, pause: Duration) -> Duration {
         pause * (800 + self.rng.permille() * 2 / 5) / 1000
     }
 
-    /// After a camera was unreachable, frozen or ended the connection.
+    /// Returns the pause after a camera was unreachable, frozen or ended the connection.
     pub(super) fn short(&mut self) -> Duration {
         let pause = Duration::from_secs(SHORT[self.short.min(SHORT.len() - 1)]);
         self.short += 1;
         self.spread(pause).min(LONGEST_SHORT)
     }
 
-    /// After refused credentials.
+    /// Returns the pause after refused credentials.
     pub(super) fn refused(&mut self) -> Duration {
         let pause = FIRST_REFUSED * 2u32.saturating_pow(self.refused.min(8));
         self.refused += 1;
-        // Only later: an account that is locked after five attempts in five minutes must not be.
+        // The random part only lengthens the pause: a shorter one could reach the limit of cameras that lock an account after
+        // about five attempts in a few minutes.
         let later = pause / 5 * self.rng.permille() / 1000;
         (pause + later).min(LONGEST_REFUSED)
     }
 
-    /// After 453, 454, 503.
+    /// Returns the pause after 453, 454 or 503.
     pub(super) fn busy(&mut self) -> Duration {
         SESSION_TIMEOUT + Duration::from_millis(u64::from(self.rng.permille()))
     }
 
-    /// After a stream that cannot be recorded.
+    /// Returns the pause after a stream that cannot be recorded.
     pub(super) fn unsupported(&mut self) -> Duration {
         self.spread(UNSUPPORTED)
     }

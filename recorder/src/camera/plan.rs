@@ -1,9 +1,10 @@
-//! Which elements record what a camera sends: launch lines from codec names.
+//! Chooses the elements that record what a camera sends: makes launch lines from codec names.
 //!
 //! PURE: texts in, texts out; which elements are installed is an argument.
 //!
-//! - The depayloader hands single NAL units to the parser, which finds the pictures by itself: cameras set the marker bit of RTP wrongly
-//!   and put several NAL units with start codes into one. (`torn` takes the marker bit away: the parser would believe it.)
+//! - The depayloader passes single NAL units to the parser, which finds the pictures by itself: cameras set the marker bit of RTP
+//!   wrongly and put several NAL units with start codes into one. (`torn` clears the marker flag, because the parser would trust
+//!   it.)
 //! - Parameter sets are repeated before each key frame (`config-interval=-1`), so that chunks play alone in every container.
 //! - `h264timestamper` gives pictures the decoding times that the muxers need and RTP does not carry (B-frames).
 
@@ -52,7 +53,8 @@ impl Video {
         }
     }
 
-    /// Returns the launch line from what the camera sends to what the muxer takes. `rtp`: RTP packets come, else the stream itself.
+    /// Returns the launch line from what the camera sends to what the muxer takes. `rtp`: the input is RTP packets, otherwise the
+    /// elementary stream. `has`: whether an element is installed.
     ///
     /// # Errors
     /// The container cannot hold it.
@@ -70,7 +72,7 @@ impl Video {
             true => format!("rtp{codec}depay ! video/x-{codec},stream-format=byte-stream,alignment=nal ! "),
             false => String::new(),
         };
-        // MPEG-TS and Matroska keep the order of decoding without times for it.
+        // MPEG-TS and Matroska keep frames in decoding order and need no decoding times for it; MP4 and FLV store them.
         let has_decoding_times = matches!(container, Container::Fmp4 | Container::Flv);
         let timestamper = match has_decoding_times && has(&format!("{codec}timestamper")) {
             true => format!(" ! {codec}timestamper name=timestamper"),
@@ -82,22 +84,23 @@ impl Video {
     }
 }
 
-/// Holds what comes until the pipeline is built, and while the disk is slow.
+/// Stores the data until the right side is built, and while the disk is slow. Limited to 32 MiB.
+// Not by time or buffers: the defaults (1 s, 200 buffers) are exceeded while announced sound is waited for (3 s).
 const QUEUE: &str = "queue name=queue max-size-buffers=0 max-size-time=0 max-size-bytes=33554432";
 
 /// What can be done with a camera's sound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sound {
-    /// It is recorded by this launch line. The label `audio` of metrics.
+    /// Record it with this launch line. The text is the label `audio` of metrics.
     Recorded(String, &'static str),
-    /// It is not; why, and what to do.
+    /// Do not record it. The text says why, and what to do.
     Left(String),
 }
 
-/// AAC encoders, the best first, and the Debian package of one that is free.
+/// AAC encoders, the best first.
 const ENCODERS: [&str; 3] = ["fdkaacenc", "voaacenc", "avenc_aac"];
 
-/// Decoders of MPEG audio that is no AAC (layers 1 to 3), and of AAC as MPEG-2 has it.
+/// Decoders of MPEG audio that is not AAC (layers 1 to 3), and of the AAC of MPEG-2.
 const MPEG_DECODERS: [&str; 2] = ["mpg123audiodec", "avdec_mp3"];
 const AAC_DECODERS: [&str; 3] = ["avdec_aac", "fdkaacdec", "faad"];
 
@@ -105,11 +108,11 @@ const AAC_DECODERS: [&str; 3] = ["avdec_aac", "fdkaacdec", "faad"];
 pub fn sound(encoding: &str, version: Option<i32>, rtp: bool, container: Container, has: &dyn Fn(&str) -> bool) -> Sound {
     let name = encoding.to_ascii_uppercase();
     let depay = |element: &str| if rtp { format!("{element} ! ") } else { String::new() };
-    // One that is not installed is found out below.
+    // If none is installed, take the first: the search for missing elements below then names it.
     let first = |elements: &[&'static str]| elements.iter().find(|element| has(element)).or(elements.first()).copied();
     let aac = match container {
         Container::Fmp4 => "aacparse ! audio/mpeg,mpegversion=4,stream-format=raw",
-        // MPEG-2 has AAC too, in the same frames.
+        // MPEG-2 AAC has the same frames, so accept both versions.
         Container::MpegTs => "aacparse ! audio/mpeg",
         Container::Flv | Container::Matroska => "aacparse ! audio/mpeg,stream-format=raw",
     };
@@ -149,7 +152,8 @@ pub fn sound(encoding: &str, version: Option<i32>, rtp: bool, container: Contain
     }
 }
 
-/// Returns the muxer and its sink pads for pictures and sound. A fragment lasts half a second, which is less than a key frame interval.
+/// Returns the muxer and the names of its sink pads for pictures and sound. A fragment of MP4 lasts half a second, which is less
+/// than a key frame interval.
 pub fn muxer(container: Container) -> (&'static str, &'static str, &'static str) {
     match container {
         Container::Fmp4 => ("mp4mux fragment-duration=500", "video_%u", "audio_%u"),

@@ -1,4 +1,5 @@
-//! Why an HTTP camera cannot be reached. `souphttpsrc` keeps it to itself: it says "Internal data stream error." for each of them.
+//! Finds out why an HTTP camera cannot be reached. `souphttpsrc` does not report the cause: the text is always "Internal data
+//! stream error."
 
 use std::io::ErrorKind;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -10,10 +11,11 @@ use super::classify::{Unreached, unreached};
 use super::state::Failure;
 use crate::config::Address;
 
-/// For all addresses of its name together. The supervisor waits ten seconds for an answer.
+/// How long to try all addresses of a name together. Must be less than the 10 s that the supervisor waits for an answer.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// Connects to a camera that gave no answer, and closes. Blocks on its name and for at most [`CONNECT`].
+/// Returns why a camera gave no answer, by connecting to it and closing at once. Blocks on name resolution and then for at most
+/// [`CONNECT`].
 pub(super) fn ask(address: &Address) -> Failure {
     let why = match connect(address) {
         Err(why) => why,
@@ -25,6 +27,7 @@ pub(super) fn ask(address: &Address) -> Failure {
 
 fn connect(address: &Address) -> Result<(), Unreached> {
     let url = Url::parse(address.secret()).map_err(|_| Unreached::NotConnected)?;
+    // `Url` has IPv6 addresses in brackets, which name resolution does not accept.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or(80);
     let until = Instant::now() + CONNECT;

@@ -5,11 +5,11 @@
 //!        └► depay ─► parse ─► queue ║ ──────────────────► mux
 //! ```
 //!
-//! Only the left side exists at first; the queues are blocked at ║. When the pictures are known, and sound has come or has been waited
-//! for, [`Recording::assemble`] builds the right side: muxers take no stream later. So a camera that sends nothing makes no session of
-//! `gcssink` either.
+//! Only the left side exists at first, and the queues are blocked at ║. [`Recording::assemble`] builds the right side once the
+//! pictures are known and sound has arrived or its waiting time is over, because muxers accept no new stream once they have
+//! started. A camera that sends nothing therefore creates no session of `gcssink`.
 //!
-//! Blocks on GStreamer: the runner calls [`Recording::begin`], [`Recording::assemble`] and `end` in threads of their own.
+//! [`Recording::play`], [`Recording::assemble`] and `end` block on GStreamer: the runner calls them in threads of their own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -35,22 +35,24 @@ use super::watch::{News, Picture, Teller, Watch};
 use crate::config::{Audio, Camera, Container, Password, Transport};
 use gstgcstreamer::base::lock::lock;
 
-/// Reason of a camera that has closed its connection.
+/// Failure text for a camera that closed its connection.
 const ENDED: &str = "the camera has ended the stream";
-/// What the source has read before a camera closed its connection may wait for its turn: the jitter buffer holds back the first packets,
-/// over TCP for half a second.
+/// How long to wait for a stream of pictures after the camera has closed its connection.
+// The jitter buffer delays the first packets, over TCP by its latency of 500 ms. Packets that were read before the connection
+// closed still come out of it.
 pub(super) const PADS_WAIT: Duration = Duration::from_millis(750);
-/// Outside RTSP another stream may follow one that cannot be recorded.
+/// Outside RTSP: how long to wait for a stream that can be recorded after one that cannot. No description announces the streams
+/// there.
 pub(super) const KINDS_WAIT: Duration = Duration::from_secs(3);
 
-/// What a recording is made from.
+/// Everything that a recording needs.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The camera.
     pub camera: Camera,
-    /// Its password.
+    /// Its password, if it has one.
     pub password: Option<Password>,
-    /// Where to.
+    /// Bucket, spool and broker.
     pub storage: Arc<Storage>,
     /// The property `start-reason`.
     pub reason: StartReason,
@@ -58,11 +60,11 @@ pub struct Setup {
     pub previous_session: Option<String>,
     /// The property `max-memory-bytes`.
     pub memory: u64,
-    /// What the broker learns of the camera until this recording reports it.
+    /// Reports the camera to the broker until this recording does.
     pub absence: Arc<Absence>,
-    /// Whether it is to be stored, or only measured.
+    /// Whether the stream is stored. `probe` only measures it.
     pub is_storing: bool,
-    /// The parameter sets of its description are not those of its stream.
+    /// Whether the parameter sets of the SDP are ignored, because they are not those of the stream.
     pub distrusts_sets: bool,
 }
 
@@ -73,25 +75,25 @@ pub struct Recording {
     pub(super) pipeline: gst::Pipeline,
     pub(super) source: gst::Element,
     pub(super) teller: Teller,
-    /// What passes.
+    /// Counts what passes.
     pub watch: Arc<Watch>,
     choice: Arc<Choice>,
     pub(super) parts: Mutex<Parts>,
-    /// Connects, perhaps at this moment.
+    /// The change to PLAYING, which may be in progress.
     pub(super) start: Start,
     /// The source has posted an ERROR.
     pub(super) has_failed: AtomicBool,
-    /// Its end has begun: what elements say from now on is no news.
+    /// Its end has begun: errors that elements post from now on are no failures of the attempt.
     pub(super) ending: Arc<AtomicBool>,
-    /// Its chunks are waited for no longer: later ones need the memory.
+    /// Stop uploading its chunks: later recordings need the memory.
     pub(super) given_up: AtomicBool,
-    /// An EOS has come to its sink, ours or that of a camera that ended the stream: it stores what it has from then on.
+    /// Set when an EOS has reached the sink, from us or from a camera that ended its stream. The sink only uploads from then on.
     pub(super) closed: Arc<Closed>,
-    /// The right side is built, or cannot be.
+    /// Set when the right side is built or has failed to build.
     pub(super) built: Closed,
 }
 
-/// Elements that come one by one.
+/// Elements that are added while the pipeline runs.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     pub(super) video: Option<Branch>,
@@ -130,10 +132,10 @@ fn internal(error: &impl std::fmt::Display) -> Failure {
 }
 
 impl Recording {
-    /// Makes the pipeline and connects to the camera. What happens then is reported.
+    /// Creates the left side of the pipeline, not yet started. Everything that happens later is sent through `teller`.
     ///
     /// # Errors
-    /// An element is missing.
+    /// An element is not installed, or the pipeline cannot be built.
     pub fn begin(setup: Setup, teller: Teller) -> Result<Arc<Self>, Failure> {
         let choice = Arc::new(Choice::default());
         let password = setup.password.as_ref().map(Password::clear);
@@ -156,6 +158,7 @@ impl Recording {
             closed: Arc::default(),
             built: Closed::default(),
         });
+        // Weak: the recording owns the source, so a strong reference would keep both for ever.
         let weak = Arc::downgrade(&recording);
         recording.source.connect_pad_added(move |_, pad| {
             if let Some(recording) = weak.upgrade() {
@@ -166,12 +169,13 @@ impl Recording {
         Ok(recording)
     }
 
-    /// Starts it, unless its end has begun. Blocks on names and sockets.
+    /// Starts the pipeline, unless its end has begun. Blocks on name resolution and sockets.
     pub fn play(&self) {
         let is_over = || self.is_ending();
         self.start.run(is_over, || {
             if self.pipeline.set_state(gst::State::Playing).is_err() && !is_over() {
-                // Its ERROR message says more, if there is one: it comes first.
+                // The supervisor takes the first failure of an attempt. An ERROR message of the element is posted before
+                // `set_state` returns, so its more precise text wins.
                 let text = "the pipeline does not start".to_owned();
                 self.teller.tell(News::Failed(Failure::Internal(text)));
             }
@@ -197,7 +201,7 @@ impl Recording {
         self.parts().sound_label
     }
 
-    /// Returns the pictures a second that the stream declares.
+    /// Returns the frame rate that the stream declares, in frames per second.
     pub(super) fn declared_fps(&self) -> Option<f64> {
         let queue = self.parts().video.as_ref()?.bin.by_name("queue")?;
         let caps = queue.static_pad("sink")?.current_caps()?;
@@ -205,7 +209,7 @@ impl Recording {
         (rate.numer() > 0 && rate.denom() > 0).then(|| f64::from(rate.numer()) / f64::from(rate.denom()))
     }
 
-    /// Returns the camera's clock less ours, s. Waits for a packet.
+    /// Returns the camera's clock minus ours, in seconds. Blocks until a packet arrives.
     pub(super) fn clock_error(&self) -> Option<f64> {
         let feed = self.parts().video.as_ref().map(|branch| branch.feed.clone())?;
         clock::error(&self.source, &feed)
@@ -216,13 +220,13 @@ impl Recording {
         self.parts().assembled
     }
 
-    /// Whether sound is on its way that has not come yet, or is demanded.
+    /// Whether sound is announced or required (`audio = "require"`) and has not arrived yet.
     pub fn waits_for_sound(&self) -> bool {
         let is_wanted = self.choice.has_sound() || self.setup.camera.audio == Audio::Require;
         is_wanted && self.watch.sound_ages().is_none()
     }
 
-    /// What is wrong where sound is demanded, was announced and waited for, and has not come.
+    /// Returns a failure if sound is required and has not arrived. Call it after the waiting time for announced sound.
     pub fn lacks_demanded_sound(&self) -> Option<Failure> {
         let is_lacking = self.setup.camera.audio == Audio::Require && self.watch.sound_ages().is_none();
         is_lacking.then(|| {
@@ -231,17 +235,17 @@ impl Recording {
         })
     }
 
-    /// What is wrong where pictures of kinds that cannot be recorded have come alone for so long, outside RTSP.
+    /// Outside RTSP: returns a failure if only streams that cannot be recorded have arrived, for at least `time`.
     pub fn unsupported(&self, time: Duration) -> Option<Failure> {
         self.fault().filter(|_| self.choice.has_others_alone(time))
     }
 
-    /// What is wrong where nothing was found in what came outside RTSP.
+    /// Outside RTSP: returns the failure for data in which no stream was found.
     pub(super) fn no_streams(&self) -> Failure {
         self.choice.no_streams()
     }
 
-    /// What is wrong where the camera closed its connection this long ago, and no stream of pictures has come.
+    /// Returns a failure if the camera closed its connection at least [`PADS_WAIT`] ago and no stream of pictures has arrived.
     pub(super) fn ended(&self, ago: Duration) -> Option<Failure> {
         (ago >= PADS_WAIT && self.has_no_pictures()).then(|| {
             let unsupported = self.unsupported(Duration::ZERO);
@@ -253,22 +257,23 @@ impl Recording {
         self.ending.load(Ordering::Relaxed)
     }
 
-    /// What is wrong with the camera's streams.
+    /// Returns what is wrong with the streams that the camera offers, if anything.
     pub fn fault(&self) -> Option<Failure> {
         self.choice.fault(&self.setup.camera)
     }
 
-    /// What was wrong with the camera's answers, where the source does not say so.
+    /// Returns what was wrong with the camera's answers, in the cases that the source does not report.
     pub(super) fn misled(&self) -> Option<Misled> {
         self.choice.login.misled()
     }
 
-    /// What is noted of the requests to the camera.
+    /// Returns the record of the requests to the camera.
     pub(super) fn login(&self) -> &Login {
         &self.choice.login
     }
 
-    /// Whether a message of the source is about a connection that has ended before its first picture. Over UDP the stream may go on without it.
+    /// Whether a message of the source is about a connection that ended before its first picture. Always `false` unless the
+    /// transport is TCP: over UDP the stream may continue without the control connection.
     pub(super) fn lost_before_pictures(&self, message: &gst::MessageRef) -> bool {
         let is_tcp = self.setup.camera.transport == Transport::Tcp;
         let is_source = message
@@ -277,12 +282,12 @@ impl Recording {
         is_tcp && is_source && !self.is_ending() && self.has_no_pictures()
     }
 
-    /// Whether no stream of pictures has come.
+    /// Whether no stream of pictures has arrived.
     pub(super) fn has_no_pictures(&self) -> bool {
         self.parts().video.is_none()
     }
 
-    /// The camera's streams are known: what is wrong with them.
+    /// Reports the streams as opened, or what is wrong with them. Called when the source has set up all of them.
     pub(super) fn on_opened(&self) {
         self.choice.login.note_open();
         match self.fault() {
@@ -294,7 +299,7 @@ impl Recording {
         }
     }
 
-    /// A stream of the camera.
+    /// Handles a new pad of the source, which is one stream of the camera.
     fn on_pad(self: &Arc<Self>, pad: &gst::Pad) {
         if pad.direction() != gst::PadDirection::Src || self.is_ending() {
             return;
@@ -322,7 +327,7 @@ impl Recording {
         }
         let added = match (media.as_str(), video) {
             ("video", Some(video)) if self.parts().video.is_none() => self.add_video(pad, video, is_rtp),
-            // One stream of each kind was chosen: this is the same one, from another source (SSRC).
+            // `select-stream` chose one stream of each kind, so a second pad is the same stream from another source (SSRC).
             ("video", _) if is_rtp => self.replace_feed(pad, true),
             ("audio", _) if is_rtp && self.parts().sound.is_some() => self.replace_feed(pad, false),
             ("audio", _) if self.wants_sound() => {
@@ -336,7 +341,7 @@ impl Recording {
         }
     }
 
-    /// Goes on with what comes from this pad.
+    /// Feeds the branch from this pad instead of its present one.
     fn replace_feed(&self, pad: &gst::Pad, is_video: bool) -> Result<(), Failure> {
         let (old, bin) = {
             let mut parts = self.parts();
@@ -360,6 +365,7 @@ impl Recording {
         self.setup.camera.audio != Audio::Off && self.parts().sound.is_none()
     }
 
+    /// Discards the data of a pad. Without a link, the pad would return NOT_LINKED to the element behind it.
     fn add_nothing(&self, pad: &gst::Pad) -> Result<(), Failure> {
         let sink = gst::ElementFactory::make("fakesink")
             .property("sync", false)
@@ -372,7 +378,7 @@ impl Recording {
         pad.link(&to).map(drop).map_err(|e| internal(&e))
     }
 
-    /// Adds a branch that ends in a blocked queue. `observe` gets the pad in front of the queue.
+    /// Adds a branch that ends in a blocked queue. Calls `observe` with the pad in front of the queue.
     fn add_branch(
         &self,
         pad: &gst::Pad,
@@ -418,7 +424,7 @@ impl Recording {
             pad.link(&to).map_err(|e| internal(&e))
         };
         if let Err(failure) = link() {
-            // What is not linked would keep the pipeline from its end.
+            // Remove the bin again: an unlinked branch would keep the pipeline from its end.
             let _ = bin.set_state(gst::State::Null);
             let _ = self.pipeline.remove(&bin);
             return Err(failure);
@@ -442,7 +448,10 @@ impl Recording {
         Ok(())
     }
 
-    /// Goes on without sound, unless it is demanded.
+    /// Continues without sound and reports why.
+    ///
+    /// # Errors
+    /// `audio = "require"` is set.
     fn leave_sound(&self, pad: &gst::Pad, why: String) -> Result<(), Failure> {
         if self.setup.camera.audio == Audio::Require {
             return Err(Failure::Unsupported(why));
@@ -482,7 +491,7 @@ impl Recording {
             late
         };
         match outer {
-            // Muxers take no stream later: the runner decides whether to start again.
+            // A muxer that runs accepts no new stream. The runner decides whether to start a recording with this sound.
             Some(outer) if late => self.add_nothing(&outer),
             _ => Ok(()),
         }
@@ -513,7 +522,8 @@ impl Recording {
         });
     }
 
-    /// In front of the parser: it holds back what comes before the first parameter sets, and the camera is not frozen then.
+    /// Counts the slices in front of the parser. The parser holds back everything before the first parameter sets, so a camera
+    /// that sends no key frame yet would look frozen behind it.
     fn watch_slices(&self, front: &gst::Pad, codec: Video) {
         let watch = Arc::clone(&self.watch);
         let look = move |buffer: &gst::BufferRef| {
@@ -533,10 +543,12 @@ impl Recording {
 
     fn watch_pictures(&self, front: &gst::Pad, codec: Video) {
         let (watch, teller, ending) = (Arc::clone(&self.watch), self.teller.clone(), Arc::clone(&self.ending));
+        // MPEG-TS carries the parameter sets in the stream. The others store them in a header, which their muxer cannot change
+        // later.
         let keeps_header_apart = self.setup.camera.container != Container::MpegTs;
         let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
         front.add_probe(kinds, move |_, info| {
-            // The muxer takes no more than its end.
+            // After `closed` nothing but the EOS may reach the muxer: pictures of another size would follow in the same track.
             let is_end = matches!(&info.data, Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos);
             if watch.closed.load(Ordering::Relaxed) && !is_end {
                 return gst::PadProbeReturn::Handled;
@@ -562,14 +574,16 @@ impl Recording {
         });
     }
 
-    /// Builds the right side and lets the data through. Blocks on the disk and on credentials, without a lock.
+    /// Builds the right side and opens the queues. Blocks on the disk and on credentials, without holding a lock. Does nothing if
+    /// it is already built, if there is no stream of pictures, or if the recording is ending.
     pub fn assemble(&self) {
         if let Some((video, sound)) = self.claim() {
             self.build_once(video.as_ref(), sound.as_ref());
         }
     }
 
-    /// Whoever builds the right side gets the pads that it begins at; nobody else does after that.
+    /// Claims the right to build the right side. Returns the source pads of the branches to the first caller, `None` to all later
+    /// ones.
     pub(super) fn claim(&self) -> Option<(Option<gst::Pad>, Option<gst::Pad>)> {
         let mut parts = self.parts();
         if parts.assembled || self.is_ending() || parts.video.is_none() {
@@ -585,7 +599,7 @@ impl Recording {
             Some(video) => self.build(video, sound),
             None => Err(internal(&"a pad is missing")),
         };
-        // A fault of ours is a failure as well: without news of it the camera would seem to send no key frames.
+        // A panic must be reported as a failure: otherwise the queues stay blocked and the camera is reported as `no-key-frames`.
         let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(build));
         let built = built.unwrap_or_else(|_| Err(internal(&"a fault of the recorder itself, which standard error names")));
         self.built.set();
@@ -610,7 +624,7 @@ impl Recording {
         };
         let into_video = request(video_pad)?;
         link_through(video, status.as_ref(), &into_video)?;
-        // Sound that has not come by now is not waited for: the muxer would.
+        // Link only sound that has already arrived: a muxer with a silent sound pad waits for it and outputs nothing.
         let mut into_muxer = None;
         match sound {
             Some(sound) if self.watch.sound_ages().is_some() => {
@@ -631,9 +645,10 @@ impl Recording {
             parts.sink = Some(sink.clone());
             parts.status.clone_from(&status);
         }
+        // Before the element below connects to the broker, which accepts only one connection with the same client id.
         self.setup.absence.end();
         for element in [&sink, &muxer] {
-            // Its own ERROR message says why.
+            // The element has posted an ERROR message with the cause, and the first failure of an attempt counts.
             let failed = |_| Failure::Internal("an element of the recorder does not start".to_owned());
             element.sync_state_with_parent().map_err(failed)?;
         }
@@ -649,7 +664,7 @@ impl Recording {
         Ok(())
     }
 
-    /// Makes the element that reports to the broker, in the pipeline.
+    /// Creates the element that reports to the broker and adds it to the pipeline. Returns `None` if no broker is configured.
     fn make_status(&self) -> Result<Option<gst::Element>, Failure> {
         let status = self.setup.storage.status(&self.setup.camera).map_err(|e| internal(&e))?;
         if let Some(status) = &status {
@@ -658,22 +673,22 @@ impl Recording {
         Ok(status)
     }
 
-    /// Goes on without the element that reports to the broker: it does not start, and its own ERROR message says why. The next recording
-    /// tries it again.
+    /// Removes the element that reports to the broker because it did not start; its own ERROR message gives the cause. The camera
+    /// is recorded without it, and the next recording tries again.
     fn leave_status(&self, status: &gst::Element, video: &gst::Pad, into: &gst::Pad) -> Result<(), Failure> {
         self.parts().status = None;
         let _ = status.set_state(gst::State::Null);
-        // Its links go with it.
+        // Removing an element from its bin also unlinks its pads.
         self.pipeline.remove(status).map_err(|e| internal(&e))?;
         link_through(video, None, into)
     }
 
-    /// Whether sound is recorded that has not come while pictures came for this long.
+    /// Whether sound is recorded but has been missing for at least `after` while pictures arrived.
     pub fn has_lost_sound(&self, after: Duration) -> bool {
         self.parts().sound_pad.is_some() && self.watch.silence() >= after
     }
 
-    /// Goes on without sound: the muxer would wait for it for ever.
+    /// Ends the sound track and continues without sound, because the muxer would wait for it for ever.
     pub fn close_sound(&self) {
         let (pad, branch) = {
             self.watch.is_soundless.store(true, Ordering::Relaxed);
@@ -689,7 +704,7 @@ impl Recording {
     }
 }
 
-/// Links two pads, with an element between them if there is one.
+/// Links two pads, through `element` if there is one.
 fn link_through(from: &gst::Pad, element: Option<&gst::Element>, into: &gst::Pad) -> Result<(), Failure> {
     let Some(element) = element else {
         return from.link(into).map(drop).map_err(|e| internal(&e));
@@ -701,7 +716,8 @@ fn link_through(from: &gst::Pad, element: Option<&gst::Element>, into: &gst::Pad
     back.link(into).map(drop).map_err(|e| internal(&e))
 }
 
-/// A queue passes these queries on with the data, so that who asks would wait for as long as the queue is blocked.
+/// Answers ALLOCATION queries in front of a queue. A queue handles them in order with its data, so the thread that asks would
+/// block for as long as the queue is blocked.
 fn answer_allocation(pad: &gst::Pad) {
     pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| match &info.data {
         Some(gst::PadProbeData::Query(query)) if query.type_() == gst::QueryType::Allocation => gst::PadProbeReturn::Handled,
@@ -709,9 +725,9 @@ fn answer_allocation(pad: &gst::Pad) {
     });
 }
 
-/// `Handled` and not `Drop`: for a dropped event GStreamer 1.22 unrefs what the bindings have taken.
-///
-/// Other pictures need another muxer; another header for the same pictures does not: the parser repeats it in the stream.
+/// Handles new caps of the pictures. Another codec or size ends the attempt, because a muxer cannot change them in mid-stream.
+/// Another header for the same pictures does not: the parser repeats the parameter sets in the stream.
+// Returns `Handled`, not `Drop`: for a dropped event GStreamer 1.22 unrefs what the bindings have already taken.
 fn on_caps(watch: &Watch, teller: &Teller, codec: Video, caps: &gst::CapsRef, keeps_header_apart: bool) -> gst::PadProbeReturn {
     let number = |field| {
         let value = caps.structure(0).and_then(|s| s.get::<i32>(field).ok());

@@ -1,4 +1,4 @@
-//! What is known of a camera from outside: the runner writes it, `/status`, `/metrics` and the table read it.
+//! The published state of each camera: its runner writes it; `/status`, `/metrics` and the table read it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use super::state::{StartReason, State};
 use super::watch::Stored;
 use gstgcstreamer::base::lock::lock;
 
-/// A snapshot.
+/// A snapshot of one camera.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Key `id`.
@@ -18,15 +18,15 @@ pub struct Report {
     pub name: Option<String>,
     /// Its state.
     pub state: State,
-    /// Since when.
+    /// When the state began.
     pub since: SystemTime,
-    /// Why, for people; empty while all is well.
+    /// The cause, for people; empty while all is well.
     pub reason: String,
     /// Name of the video codec.
     pub codec: Option<&'static str>,
     /// Pixels.
     pub size: Option<(u32, u32)>,
-    /// Frames a second.
+    /// Frames per second.
     pub fps: Option<f64>,
     /// Seconds between key frames.
     pub key_interval: Option<f64>,
@@ -34,32 +34,32 @@ pub struct Report {
     pub audio: Option<&'static str>,
     /// Name of the container.
     pub container: &'static str,
-    /// When the last picture came.
+    /// When the last picture arrived.
     pub last_frame: Option<SystemTime>,
-    /// End of the newest chunk that was stored.
+    /// End of the newest stored chunk.
     pub last_stored: Option<SystemTime>,
-    /// Bytes from the camera.
+    /// Bytes received from the camera.
     pub received_bytes: u64,
-    /// Bytes that were stored.
+    /// Bytes stored.
     pub stored_bytes: u64,
-    /// Bytes that wait.
+    /// Bytes that wait for upload.
     pub backlog_bytes: u64,
-    /// Age of the oldest chunk that waits.
+    /// Age of the oldest chunk that waits for upload.
     pub oldest_pending: Duration,
-    /// Bytes of chunks that were dropped for want of room.
+    /// Bytes of chunks that were dropped because memory or spool were full.
     pub dropped_bytes: u64,
-    /// How long the spool lasts at what comes in now, while the camera is recorded.
+    /// Time until the spool is full at the current data rate; `None` without a spool or while the camera is not recorded.
     pub spool_left: Option<Duration>,
     /// Time without recording, by reason.
     pub gaps: BTreeMap<StartReason, Duration>,
     /// Attempts after the first, by reason.
     pub reconnects: BTreeMap<StartReason, u64>,
-    /// The first attempt has had a result.
+    /// Whether the first attempt has had a result.
     pub was_tried: bool,
 }
 
 impl Report {
-    /// A camera of which nothing is known yet.
+    /// Creates the report of a camera before its first result.
     pub fn new(id: &str, name: Option<&str>, container: &'static str, state: State, reason: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -88,14 +88,14 @@ impl Report {
     }
 }
 
-/// The reports of all cameras, by id, and totals that hold removed cameras too: they never fall.
+/// The reports of all cameras by id, and totals that include removed cameras, so that they never decrease.
 #[derive(Debug, Default)]
 pub struct Board {
     reports: Mutex<BTreeMap<String, (Report, Instant)>>,
-    /// Of cameras that are or were in `reports`: the end of the newest chunk that was stored, and bytes. Who stores a chunk may be the sink
-    /// of another camera. Taken after `reports`.
+    /// For each camera of `reports`: the end of its newest stored chunk, and its stored bytes. They are not counted by the
+    /// camera's runner because the sink of another camera may store its chunks. Lock after `reports`.
     stored: Mutex<BTreeMap<String, (SystemTime, u64)>>,
-    /// The newest runner of each camera. Taken before `reports`.
+    /// Number of the newest runner of each camera. Lock before `reports`.
     runs: Mutex<BTreeMap<String, u64>>,
     retries: AtomicU64,
     stuck: AtomicU64,
@@ -106,7 +106,7 @@ impl Board {
         lock(&self.reports)
     }
 
-    /// Puts a camera's report in place of its last one, with what was stored of the camera.
+    /// Replaces a camera's report. Fills in `last_stored` and `stored_bytes`.
     pub fn put(&self, mut report: Report) {
         let mut reports = self.lock();
         if let Some((until, bytes)) = lock(&self.stored).get(&report.id) {
@@ -115,8 +115,8 @@ impl Board {
         reports.insert(report.id.clone(), (report, Instant::now()));
     }
 
-    /// Puts the report of a camera that is switched off, unless that is what its last one says: of that one its state, its times and what
-    /// was seen stay.
+    /// Replaces the report of a camera that is switched off. If it is already reported as such, only its name and container
+    /// change, so that `since` and the counters stay.
     pub fn switch_off(&self, off: Report) {
         let mut reports = self.lock();
         match reports.get_mut(&off.id) {
@@ -124,13 +124,14 @@ impl Board {
                 (last.name, last.container) = (off.name, off.container);
             }
             _ => {
+                // `put` takes the same lock.
                 drop(reports);
                 self.put(off);
             }
         }
     }
 
-    /// A chunk was stored; those of cameras that are not in the configuration are nobody's.
+    /// Counts a stored chunk. Ignores chunks of cameras that are not in the configuration.
     pub fn note_stored(&self, stored: &Stored) {
         let mut reports = self.lock();
         let Some((report, _)) = reports.get_mut(&stored.device) else {
@@ -144,7 +145,8 @@ impl Board {
         (report.last_stored, report.stored_bytes) = (Some(*until), *bytes);
     }
 
-    /// A camera has a new runner. Returns its number: what one before it still says while it ends does not count any more.
+    /// Registers a new runner of a camera and returns its number. Reports of earlier runners, which may still be ending, are
+    /// ignored from now on.
     pub fn begin(&self, id: &str) -> u64 {
         let mut runs = lock(&self.runs);
         let run = runs.entry(id.to_owned()).or_default();
@@ -152,7 +154,7 @@ impl Board {
         *run
     }
 
-    /// Puts the report of a runner, unless another has begun since.
+    /// Replaces the report of a camera, unless a newer runner than `run` has begun.
     pub fn put_of(&self, run: u64, report: Report) {
         let runs = lock(&self.runs);
         if runs.get(&report.id) == Some(&run) {
@@ -160,7 +162,7 @@ impl Board {
         }
     }
 
-    /// Forgets the camera of a runner, unless another has begun since.
+    /// Removes a camera, unless a newer runner than `run` has begun.
     pub fn remove_of(&self, run: u64, id: &str) {
         let runs = lock(&self.runs);
         if runs.get(id) == Some(&run) {
@@ -168,27 +170,27 @@ impl Board {
         }
     }
 
-    /// So many more uploads of a camera were repeated.
+    /// Adds `more` repeated uploads to the total.
     pub fn count_retries(&self, more: u64) {
         self.retries.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// One more pipeline did not end in time.
+    /// Adds a pipeline that did not end in time to the total.
     pub fn count_stuck(&self) {
         self.stuck.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns how many uploads of all cameras were repeated.
+    /// Returns the number of repeated uploads of all cameras.
     pub fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// Returns how many pipelines of all cameras did not end in time.
+    /// Returns the number of pipelines of all cameras that did not end in time.
     pub fn stuck(&self) -> u64 {
         self.stuck.load(Ordering::Relaxed)
     }
 
-    /// Forgets a camera.
+    /// Removes a camera.
     pub fn remove(&self, id: &str) {
         let mut reports = self.lock();
         lock(&self.stored).remove(id);
@@ -200,7 +202,7 @@ impl Board {
         self.lock().values().map(|(report, _)| report.clone()).collect()
     }
 
-    /// Returns how long ago the report came that is the oldest, of cameras that are to be recorded.
+    /// Returns the age of the oldest report, except those of stopped cameras.
     pub fn oldest(&self) -> Duration {
         let reports = self.lock();
         let running = reports.values().filter(|(report, _)| report.state != State::Stopped);
@@ -208,8 +210,8 @@ impl Board {
     }
 }
 
-/// The later of two ends of chunks of which `new` was reported last, `now` at most. What was dated ahead of the clock (before the clock
-/// was set back, or by a camera whose own runs fast) would hide that nothing is stored any more.
+/// Returns the later of two ends of chunks, at most `now`. An end in the future (from before our clock was set back, or from a
+/// camera whose clock is ahead) would hide that nothing is stored any more.
 fn newest(old: SystemTime, new: SystemTime, now: SystemTime) -> SystemTime {
     old.min(now).max(new.min(now))
 }
@@ -224,13 +226,13 @@ mod tests {
         let mut shown = SystemTime::UNIX_EPOCH;
         for (new, now, expected) in [
             (9_990, 10_000, 9_990),
-            // An older one that comes late.
+            // An older chunk, reported late.
             (9_000, 10_001, 9_990),
             // The clock is set ahead, and back.
             (17_200, 17_205, 17_200),
             (10_020, 10_030, 10_030),
             (10_040, 10_050, 10_040),
-            // A camera's clock that runs fast, for good.
+            // A camera whose clock is always ahead.
             (10_200, 10_060, 10_060),
             (10_210, 10_070, 10_070),
         ] {
@@ -255,7 +257,7 @@ mod tests {
         }
         board.remove("b");
         board.put(report("b"));
-        // What a runner knows of its camera says nothing about what is stored.
+        // A runner's report does not contain what is stored.
         board.put(report("a"));
         let found: Vec<_> = board
             .all()
@@ -298,7 +300,7 @@ mod tests {
             ..was_seen
         };
         assert_eq!(board.all(), [expected]);
-        // One that was stopped for another reason is switched off now.
+        // A camera that was stopped for another reason is switched off now.
         board.put(Report::new("a", None, "fmp4", State::Stopped, "uploads are refused"));
         board.switch_off(off("Gate"));
         assert_eq!(board.all()[0].reason, "enabled = false");

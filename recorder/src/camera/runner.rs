@@ -1,7 +1,8 @@
-//! The task of one camera: asks the supervisor what to do, and has it done in threads of its own.
+//! The task of one camera: carries out what the supervisor decides.
 //!
-//! Nothing here decides when to connect, and nothing blocks: pipelines begin, are built and end on other threads, and send news.
-//! [`figures`] looks at what recordings count, [`reporting`] says how the camera fares, [`settings`] what to change about it.
+//! This module does not decide when to connect, and it must not block: pipelines are started, built and ended on threads of their
+//! own, which send [`News`]. [`figures`] reads the counters of the recordings, [`reporting`] publishes the camera's state,
+//! [`settings`] advises on the camera's settings.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,83 +29,84 @@ mod figures;
 mod reporting;
 mod settings;
 
-/// How often the figures of a camera are looked at.
+/// How often the counters of a camera are read.
 const TICK: Duration = Duration::from_millis(250);
-/// A turn of the loop that takes longer was not scheduled: the process was stopped, or the machine was.
+/// A turn of the loop that takes longer than this means that the process or the machine was suspended.
 const SLEPT: Duration = Duration::from_secs(1);
-/// An attempt waits this long for the files that it needs.
+/// How long an attempt waits for the files that it needs.
 const FILES: Duration = Duration::from_secs(5);
-/// Each ended recording that still uploads is a pipeline with threads.
+/// The most ended recordings that may still upload: each is a pipeline with threads of its own.
 const MOST_ENDED: usize = 16;
-/// An end that takes longer than this is given up: the thread stays, and is counted.
+/// A recording that takes longer than this to end is abandoned: its thread stays, and is counted as stuck.
 const STUCK: Duration = Duration::from_secs(12);
 
 /// Orders to a runner.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// Other settings: try at once.
+    /// Connect again at once with these settings.
     Reconfigure(Box<Camera>, Arc<Storage>, u64),
-    /// Another name for people, other limits, another share of the memory: the recording goes on, unless the password is another than
-    /// that of its last attempt.
+    /// Apply another name for people, other limits and another share of the memory. The recording continues, unless the password
+    /// file holds another password than the last attempt used.
     Adjust(Option<String>, Arc<Storage>, u64),
     /// End.
     Stop {
-        /// Why.
+        /// The reason in its report.
         why: String,
-        /// What its report says from then on.
+        /// What remains of its report.
         leaves: Leaves,
     },
 }
 
-/// What remains of a camera that is recorded no more.
+/// What remains of a camera that is no longer recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaves {
-    /// Its report as it is: the recorder ends.
+    /// Its report, unchanged: the recorder is ending.
     Report,
-    /// A report without gaps and reconnects, as of a camera that was never enabled: no alert may go on.
+    /// A report without gaps and reconnects, like that of a camera that was never enabled, so that alerts end.
     Disabled,
     /// Nothing: it is no longer in the configuration.
     Nothing,
 }
 
-/// What a runner is made from.
+/// Everything that a runner needs.
 #[derive(Debug)]
 pub struct Job {
     /// The camera.
     pub camera: Camera,
-    /// Where to.
+    /// Bucket, spool and broker.
     pub storage: Arc<Storage>,
-    /// Payload in memory, bytes.
+    /// The camera's share of `max-memory-bytes`, in bytes of payload.
     pub memory: u64,
-    /// The first attempt begins after this long.
+    /// How long to wait before the first attempt.
     pub delay: Duration,
     /// Where its report goes.
     pub board: Arc<Board>,
-    /// Its number there.
+    /// The number of this run of the camera on the board.
     pub run: u64,
     /// When ended recordings stop uploading.
     pub deadline: Arc<Deadline>,
-    /// Dropped once it has no connection to the camera and begins none.
+    /// Dropped when the runner has no connection to the camera and will open no other.
     pub connection: Option<oneshot::Sender<()>>,
 }
 
-/// A recording that has not ended, and its figures at the last look.
+/// A recording that has not finished, with its counters as last read.
 struct Open {
     recording: Arc<Recording>,
     seen: SinkStats,
-    /// What its sink was last given. Its sink may be made after the limits have changed, by the older ones.
+    /// The limits last set on its sink; `None`: not set by the runner yet. The sink is created with the limits of the attempt's
+    /// start, which may have changed since.
     limits: Option<Limits>,
     frames: u64,
-    /// Parts of pictures that were counted last.
+    /// Parts of pictures (slices) at the last reading.
     slices: u64,
     bytes: u64,
     keys: u64,
     first_picture: Option<Instant>,
-    /// Its first chunk was cut at the time of its own, or need not be.
+    /// Whether its first chunk has been cut at the camera's own moment, or need not be.
     is_spread: bool,
-    /// Its `session-id`, once there is something in it.
+    /// Its `session-id`, once the session has a key unit.
     session: Option<String>,
-    /// When the camera closed the connection, if no stream of pictures had come by then.
+    /// When the camera closed the connection, if no stream of pictures had arrived by then.
     closing: Option<Instant>,
     /// When its end was ordered.
     ended: Option<Instant>,
@@ -113,7 +115,7 @@ struct Open {
 }
 
 impl Open {
-    /// Its session counts once it has a key unit: before that nothing is stored.
+    /// Notes the session once it has a key unit: nothing is stored before the first one.
     fn note_session(&mut self) {
         if self.session.is_none()
             && let Some(sink) = self.recording.sink()
@@ -131,33 +133,35 @@ struct Runner {
     supervisor: Supervisor,
     report: Report,
     news: UnboundedSender<(Attempt, News)>,
-    /// The attempt that runs, and those that end or still upload.
+    /// The running attempt, and those that are ending or still upload.
     open: Vec<Open>,
     previous_session: Option<String>,
     last_sound_rebuild: Option<Instant>,
     files: Reader,
-    /// An attempt that waits for its files, why it begins, and since when.
+    /// The attempt that waits for its files, its start reason, and when it began to wait.
     reading: Option<(Attempt, StartReason, Instant)>,
-    /// Of the last attempt; 0: there was none, or none could be read.
+    /// [`Files::mark`] of the last attempt's password; 0: it used none, or the file could not be read.
     password_mark: u64,
-    /// The parameter sets of its description are old: every attempt that begins between key frames would meet another picture.
+    /// Whether to ignore the parameter sets of the SDP. They are out of date: an attempt that begins between key frames would
+    /// start with the old picture size and fail at the first key frame.
     distrusts_sets: bool,
     told_soundless: bool,
     logged: Logged,
     advised: settings::Advised,
-    /// Once it has been stopped.
+    /// What remains of the report once the camera is stopped.
     leaves: Leaves,
     absence: Arc<Absence>,
-    /// What the broker was informed of an absence that lasts.
+    /// The absence last reported to the broker, while it lasts.
     told_absence: Option<Why>,
-    /// No absence begins any more.
+    /// Set when the runner ends: no report of an absence may begin after that.
     is_over: Arc<AtomicBool>,
-    /// The `since` of the report, on the supervisor's clock.
+    /// The `since` of the report on the supervisor's clock.
     since: Option<Duration>,
 }
 
-/// Runs a camera until it is ordered to stop and has stopped.
+/// Runs a camera until an [`Order::Stop`] has been carried out.
 pub async fn run(job: Job, mut orders: UnboundedReceiver<Order>, seed: u64) {
+    // Unbounded: streaming threads send here and must never block.
     let (to, mut news) = unbounded_channel();
     let mut runner = Runner::new(job, to, seed);
     let mut tick = tokio::time::interval(TICK);
@@ -179,7 +183,8 @@ pub async fn run(job: Job, mut orders: UnboundedReceiver<Order>, seed: u64) {
         }
         let slept = turn.elapsed();
         if slept > SLEPT {
-            // What came meanwhile has not been looked at, and waits in the sockets.
+            // Move the supervisor's time-outs, and count what arrived meanwhile and waits in the sockets: otherwise a camera that
+            // never stopped sending would be reported as frozen.
             runner.supervisor.slept(slept, runner.now());
             runner.look();
         }
@@ -237,7 +242,7 @@ impl Runner {
         self.began.elapsed()
     }
 
-    /// It has stopped, and no recording of it is left but such as do not end.
+    /// Whether the camera is stopped and no recording is left, except those that are stuck.
     fn is_over(&self) -> bool {
         self.supervisor.is_over()
             && self
@@ -260,7 +265,7 @@ impl Runner {
         }
     }
 
-    /// Begins an attempt, with the files that it needs.
+    /// Begins an attempt. If it needs files, they are read first, in another thread.
     fn begin(&mut self, attempt: Attempt, reason: StartReason) {
         let camera = &self.job.camera;
         if camera.password.is_none() && camera.ca_file.is_none() {
@@ -271,9 +276,10 @@ impl Runner {
         self.read_files();
     }
 
-    /// Begins to read the camera's files, unless they are being read.
+    /// Starts reading the camera's files, unless a reading is in progress.
     fn read_files(&mut self) {
         let to = self.news.clone();
+        // Attempts count from 1: files belong to the camera, not to an attempt.
         let tell = move |files| drop(to.send((0, News::Files(files))));
         if let Err(error) = self.files.ask(&self.job.camera, tell) {
             self.no_files(&format!(
@@ -282,7 +288,8 @@ impl Runner {
         }
     }
 
-    /// The files of a camera are read: what waits for them goes on, and another password than that of the last attempt is tried.
+    /// Handles the files of a camera: continues the attempt that waits for them, or starts one if the password has changed since
+    /// the last.
     fn on_files(&mut self, files: Files) {
         if !self.files.over(&files) {
             return;
@@ -301,7 +308,8 @@ impl Runner {
                 self.password_mark = mark;
                 self.event(Event::Reconfigured(limits(&self.job.camera)));
             }
-            // Without a password nothing but an attempt that was given up has asked for it.
+            // A camera without a password has its files read only for an attempt. That attempt gave up waiting and failed, and
+            // the files answer now.
             (None, Ok(None)) if self.supervisor.condition().state == State::Refused => {
                 self.event(Event::Reconfigured(limits(&self.job.camera)));
             }
@@ -309,7 +317,8 @@ impl Runner {
         }
     }
 
-    /// An attempt waits no longer for files that do not answer. Once they do, it is tried at once.
+    /// Fails an attempt whose files do not answer within [`FILES`]. When they answer later, [`Runner::on_files`] connects at
+    /// once.
     fn look_at_files(&mut self) {
         if self.reading.is_some_and(|(.., since)| since.elapsed() >= FILES) {
             let file = self.files.reads().unwrap_or_default();
@@ -376,8 +385,9 @@ impl Runner {
         }
     }
 
-    /// Ended recordings may hold three quarters of the camera's share, and are not many: of a camera that reconnects all through a long
-    /// outage the oldest chunks give way, as those of a single sink do.
+    /// Drops the oldest ended recordings until they use at most three quarters of the camera's share of the memory and are at
+    /// most [`MOST_ENDED`]. A camera that reconnects again and again in a long outage so loses its oldest chunks first, as a
+    /// single sink does.
     fn make_room(&mut self) {
         let ended: Vec<(u64, Arc<Recording>)> = self
             .open
@@ -396,7 +406,7 @@ impl Runner {
         }
     }
 
-    /// The camera's share of the memory without what ended recordings still hold.
+    /// Returns the camera's share of the memory minus what its recordings hold, at least `LEAST_MEMORY`.
     fn memory_left(&self) -> u64 {
         let held: u64 = self.open.iter().map(|open| open.seen.bytes_in_memory).sum();
         self.job.memory.saturating_sub(held).max(crate::config::LEAST_MEMORY)
@@ -409,7 +419,7 @@ impl Runner {
                 let (recording, deadline) = (Arc::clone(&open.recording), Arc::clone(&self.job.deadline));
                 spawn("end", move || ending::end(&recording, &deadline));
             }
-            // It was never made.
+            // The recording was never created: the attempt still waits for its files, or failed at once.
             None => {
                 self.reading = self.reading.filter(|(reading, ..)| *reading != attempt);
                 self.event(Event::Gone(attempt));
@@ -428,7 +438,7 @@ impl Runner {
                 self.report.container = camera.container.name();
                 (self.job.camera, self.job.storage, self.job.memory) = (*camera, storage, memory);
                 self.told_soundless = false;
-                // It may be another camera.
+                // The new settings may name another camera.
                 self.distrusts_sets = false;
                 self.advised = settings::Advised::default();
                 self.event(Event::Reconfigured(limits));
@@ -437,9 +447,9 @@ impl Runner {
                 self.job.camera.name.clone_from(&name);
                 self.report.name = name;
                 (self.job.storage, self.job.memory) = (storage, memory);
-                // What it hangs in may have been repaired before the reload.
+                // A reading may hang in a mount that was repaired before the reload: do not wait for it.
                 self.files.forget();
-                // Before the first attempt there is nothing to repeat.
+                // Before the first attempt no password has been used that could have changed.
                 if self.password_mark != 0 || self.reading.is_some() {
                     self.read_files();
                 }
@@ -499,7 +509,7 @@ impl Runner {
         };
         open.is_gone = true;
         if open.recording.is_assembled() {
-            // It has told the broker how it was until now.
+            // The recording reported the camera to the broker until now, so a report of the absence is due again.
             self.told_absence = None;
         }
         open.note_session();
@@ -514,7 +524,8 @@ impl Runner {
     }
 }
 
-/// How many ended recordings, the oldest first, have to go: the rest holds at most `room` bytes, and is no more than [`MOST_ENDED`].
+/// Returns how many ended recordings to drop, oldest first, so that the rest holds at most `room` bytes and is at most
+/// [`MOST_ENDED`]. `sizes`: bytes in memory of each, oldest first.
 fn to_give_up(sizes: &[u64], room: u64) -> usize {
     (0..=sizes.len())
         .find(|n| {
@@ -527,7 +538,7 @@ fn to_give_up(sizes: &[u64], room: u64) -> usize {
 fn limits(camera: &Camera) -> supervisor::Limits {
     let first_picture = match (camera.address.scheme(), camera.transport) {
         (Scheme::Rtsp | Scheme::Rtsps, Transport::Udp) => Duration::from_secs(4),
-        // UDP is given up after 5 s.
+        // `rtspsrc` changes from UDP to TCP after 5 s without a packet (its property `timeout`).
         (Scheme::Rtsp | Scheme::Rtsps, Transport::Auto) => Duration::from_secs(9),
         _ => Duration::from_secs(2),
     };
@@ -538,8 +549,8 @@ fn limits(camera: &Camera) -> supervisor::Limits {
     }
 }
 
-/// A thread for something that blocks on GStreamer. Without threads nothing can be done about it: the supervisor's deadlines report
-/// the camera.
+/// Runs `work`, which blocks on GStreamer, in a thread of its own. If no thread can be started, this logs an ERROR and the
+/// supervisor's time-outs report the camera.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
     if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(work) {
         tracing::error!("no thread can be started: {error}; raise the limit of threads (pids) of this service");

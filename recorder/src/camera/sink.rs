@@ -1,4 +1,4 @@
-//! The elements of ours in a recording: `gcssink` and `iotcorestatus`, by the configuration.
+//! Creates our own elements of a recording, `gcssink` and `iotcorestatus`, from the configuration.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::config::{Broker, Camera, Config};
 
 /// The one flow group of all cameras.
 const FLOW_GROUP: &str = "recorder";
-/// The chunks of an attempt that has ended stay in the process until they are stored, or on disk (`ending`).
+/// The drain timeout of sinks, in ns: `ending` decides how long an ended attempt keeps its chunks, not the sink.
 const FOR_EVER: u64 = 365 * 86_400 * 1_000_000_000;
 const SECOND: u64 = 1_000_000_000;
 
-/// Limits that sinks take over while they run. The default of `max-requests-per-second` follows from all cameras of the process, so it
-/// changes with each that comes or goes.
+/// Limits that sinks apply while they run. The default of `max-requests-per-second` depends on all cameras of the process, so it
+/// changes whenever a camera is added or removed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     max_spool_bytes: u64,
@@ -26,7 +26,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Sets them on a sink, running or not. `max-spool-bytes` is of no use without `spool-dir`.
+    /// Sets the limits on a sink, running or not. `max-spool-bytes` has no effect without `spool-dir`.
     pub fn set_on(&self, sink: &gst::Element) {
         sink.set_property("max-spool-bytes", self.max_spool_bytes);
         sink.set_property("max-bytes-per-second", self.max_bytes_per_second);
@@ -34,7 +34,7 @@ impl Limits {
     }
 }
 
-/// Where recordings go.
+/// Where recordings are stored and reported.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Storage {
     bucket: String,
@@ -42,9 +42,9 @@ pub struct Storage {
     credentials_file: Option<PathBuf>,
     /// Property `spool-dir`.
     pub spool_dir: Option<PathBuf>,
-    /// What may change while cameras record.
+    /// The settings that may change while cameras record.
     pub limits: Limits,
-    /// Other processes record cameras of the same file.
+    /// Whether other processes record cameras of the same file.
     pub is_shared: bool,
     broker: Option<Broker>,
     /// Topic of the recorder's own availability.
@@ -52,7 +52,7 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Takes from a configuration what all cameras share. `host`: the name of this machine.
+    /// Collects the settings that all cameras share. `host`: the name of this machine.
     pub fn of(config: &Config, host: &str) -> Self {
         Self {
             bucket: config.bucket.clone(),
@@ -70,8 +70,8 @@ impl Storage {
         }
     }
 
-    /// Whether what is recorded for one can go on for the other. The limits are taken over by sinks that run, and `[shard]` counts for
-    /// recordings to come.
+    /// Whether recordings for one can continue for the other. Ignores the limits, which running sinks apply, and `[shard]`, which
+    /// affects only later recordings.
     pub fn is_same_place(&self, other: &Self) -> bool {
         let (limits, is_shared) = (self.limits, self.is_shared);
         *self
@@ -95,8 +95,10 @@ impl Storage {
             .property("credentials-file", path(&self.credentials_file))
             .property("flow-group", FLOW_GROUP)
             .property("drain-timeout", FOR_EVER)
+            // A recording adds its sink to a playing pipeline, which `async` would take back to PAUSED until the sink has its
+            // first buffer.
             .property("async", false)
-            // A camera does not wait, however its source answers.
+            // Not `auto`, which blocks if the source does not report itself as live: a camera goes on sending either way.
             .property_from_str("overflow-policy", "drop-oldest")
             .build()?;
         if let Some(folder) = path(&self.spool_dir) {
@@ -148,7 +150,7 @@ impl Storage {
         let status = gst::ElementFactory::make("iotcorestatus")
             .property("device-id", &camera.id)
             .property("stall-timeout", nanoseconds(camera.patience()))
-            // The next attempt waits for it.
+            // The next attempt waits until this element has stopped.
             .property("shutdown-timeout", SECOND)
             .build()?;
         match broker {

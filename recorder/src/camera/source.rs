@@ -1,4 +1,5 @@
-//! The element that connects to a camera: `rtspsrc`; for the other schemes see `outside`. What the camera announced of its streams.
+//! Creates the element that connects to a camera, `rtspsrc` (for the other schemes see `outside`), and chooses among the streams
+//! that the camera announces.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -16,36 +17,36 @@ use super::state::Failure;
 use super::watch::{News, Teller, Watch};
 use gstgcstreamer::base::lock::lock;
 
-/// Time for a TEARDOWN: cameras without it keep the session until it times out, and have few of them.
+/// How long a TEARDOWN may take. Without one a camera keeps the session until it times out, and cameras allow few sessions.
 const TEARDOWN: Duration = Duration::from_secs(2);
-/// Nothing of RTSP takes longer: connecting, one answer.
+/// The time-out of connecting, and of each answer of RTSP.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// What the camera announced, and what was chosen of it.
+/// What the camera announced, and which streams were chosen.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
     inner: Mutex<Chosen>,
-    /// What may be sent to it.
+    /// Decides which requests may be sent to the camera.
     pub(super) login: std::sync::Arc<Login>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Chosen {
-    /// Number of the stream in the camera's description. `rtspsrc` asks anew when it connects again, for another transport or after a
-    /// redirect, and gets the same answers.
+    /// Number of the chosen stream of pictures in the SDP. `rtspsrc` asks again when it reconnects (for another transport, after
+    /// a redirect) and must get the same answer.
     video: Option<u32>,
     /// As `video`.
     sound_stream: Option<u32>,
     sound: bool,
-    /// The pictures are said to be for sending alone: then that says nothing of the sound.
+    /// The pictures are marked `sendonly` too: then this attribute does not tell the loudspeaker's stream from the microphone's.
     is_sendonly: bool,
     /// Why announced sound is not recorded.
     left: Option<String>,
-    /// Kinds of pictures, and outside RTSP of anything else, that cannot be recorded.
+    /// Kinds of streams that cannot be recorded: pictures, and outside RTSP anything else.
     others: Vec<String>,
-    /// Outside RTSP: what the streams come in.
+    /// Outside RTSP: the media type of the container.
     container: Option<String>,
-    /// When the first of them came outside RTSP.
+    /// Outside RTSP: when the first stream other than recordable pictures arrived.
     other_since: Option<Instant>,
 }
 
@@ -59,20 +60,21 @@ impl Choice {
         self.with(|chosen| chosen.sound)
     }
 
-    /// Something comes outside RTSP, where nothing is announced.
+    /// Outside RTSP: notes the container, which no description announces.
     pub(super) fn note_container(&self, kind: &str) {
         self.with(|chosen| {
             chosen.container.get_or_insert_with(|| kind.to_owned());
         });
     }
 
-    /// What is wrong where nothing was found in what came outside RTSP.
+    /// Outside RTSP: returns the failure for data in which no stream was found.
     pub(super) fn no_streams(&self) -> Failure {
         let container = self.with(|chosen| chosen.container.clone());
         sends(container.as_deref().unwrap_or("no stream"))
     }
 
-    /// Pictures come outside RTSP; `None`: of a kind that cannot be recorded, or no pictures at all.
+    /// Outside RTSP: notes a stream other than sound. `video` is `None` for pictures that cannot be recorded and for anything
+    /// else.
     pub(super) fn note_pictures(&self, video: Option<Video>, kind: &str) {
         self.with(|chosen| match video {
             Some(_) => drop(chosen.video.get_or_insert(0)),
@@ -83,35 +85,36 @@ impl Choice {
         });
     }
 
-    /// Sound comes outside RTSP, where nothing says whether pictures will.
+    /// Outside RTSP: notes sound. No description announces whether pictures will follow.
     pub(super) fn note_waiting(&self) {
         self.with(|chosen| {
             chosen.other_since.get_or_insert_with(Instant::now);
         });
     }
 
-    /// Whether pictures of other kinds alone have come for so long.
+    /// Whether for at least `time` there have been streams, but no pictures that can be recorded.
     pub(super) fn has_others_alone(&self, time: Duration) -> bool {
         self.with(|chosen| chosen.video.is_none() && chosen.other_since.is_some_and(|since| since.elapsed() >= time))
     }
 
-    /// Sound comes that was not announced.
+    /// Notes that a stream of sound has arrived.
     pub(super) fn note_sound(&self) {
         self.with(|chosen| chosen.sound = true);
     }
 
-    /// Why no sound is recorded although some was announced.
+    /// Returns why no sound is recorded although some was announced.
     pub(super) fn soundless(&self) -> Option<String> {
         self.with(|chosen| chosen.left.clone().filter(|_| !chosen.sound))
     }
 
-    /// The whole description, before any stream is asked about: sound may stand in front of the pictures.
+    /// Notes whether the pictures are `sendonly`, before any stream is selected: the sound may come before the pictures in the
+    /// SDP.
     fn note_description(&self, description: &SDPMessageRef) {
         let is_sendonly = are_pictures_sendonly(description);
         self.with(|chosen| chosen.is_sendonly |= is_sendonly);
     }
 
-    /// Whether the stream with this number is wanted.
+    /// Decides whether the stream with this number is set up.
     fn select(&self, camera: &Camera, stream: u32, caps: &gst::CapsRef) -> bool {
         let is_sendonly = caps.structure(0).is_some_and(|s| s.has_field("a-sendonly"));
         let text = |field| {
@@ -135,7 +138,7 @@ impl Choice {
                 if let Some(sound) = chosen.sound_stream {
                     return sound == stream;
                 }
-                // The way back to the camera's loudspeaker.
+                // A `sendonly` stream of sound is the way back to the camera's loudspeaker.
                 if is_sendonly && !chosen.is_sendonly {
                     return false;
                 }
@@ -162,7 +165,7 @@ impl Choice {
         }
     }
 
-    /// What is wrong with what was announced.
+    /// Returns what is wrong with the announced streams, if anything.
     pub(super) fn fault(&self, camera: &Camera) -> Option<Failure> {
         let chosen = self.with(|chosen| chosen.clone());
         if chosen.video.is_none() {
@@ -185,7 +188,7 @@ fn sends(what: &str) -> Failure {
     ))
 }
 
-/// Whether the pictures, or the whole session, are said to be for sending alone.
+/// Whether the pictures or the whole session are marked `sendonly`.
 fn are_pictures_sendonly(description: &SDPMessageRef) -> bool {
     let encoding = |media: &SDPMediaRef, format: &str| {
         let caps = media.caps_from_media(format.parse().ok()?)?;
@@ -202,8 +205,8 @@ fn are_pictures_sendonly(description: &SDPMessageRef) -> bool {
     pictures.is_some_and(|media| is_said || media.attributes().any(|attribute| attribute.key() == "sendonly"))
 }
 
-/// Whether the depayloader of such sound would end the whole recording: it needs the hexadecimal `config` of RFC 3640 4.1 and RFC 6416 7.3,
-/// of two bytes at least.
+/// Whether AAC lacks its hexadecimal `config` (RFC 3640 4.1, RFC 6416 7.3) of at least two bytes. The depayloader would then end
+/// the whole recording with an error.
 fn lacks_configuration(encoding: &str, config: &str) -> bool {
     let is_aac = ["MPEG4-GENERIC", "MP4A-LATM"]
         .iter()
@@ -255,7 +258,8 @@ fn rtsp(
         .property_from_str("protocols", protocols)
         .property("latency", if camera.transport == Transport::Tcp { 500u32 } else { 2000 })
         .property("drop-on-latency", false)
-        // A camera that sends each packet twice would stay on probation for ever.
+        // By default `rtpbin` accepts a source only after a few packets in sequence. A camera that sends each packet twice never
+        // gets there.
         .property("probation", 0u32)
         .property("tcp-timeout", microseconds(ANSWER))
         .property("timeout", microseconds(ANSWER))
@@ -285,10 +289,11 @@ fn rtsp(
     Ok(source)
 }
 
-/// The number of the first packet is the one that comes first. Cameras announce another (`RTP-Info`, often 0), and the jitter buffer would
-/// wait for it, or drop what is below.
+/// Lets the first packet that arrives be the first of the stream. Cameras announce another sequence number (`RTP-Info`, often 0);
+/// the jitter buffer would wait for that packet, or drop those with lower numbers.
 fn begin_with_what_comes(source: &gst::Element, transport: Transport) {
-    // Over TCP nothing comes out of order. A buffer that knows no number would hold the first packet for its whole latency.
+    // Without an announced number the jitter buffer holds the first packet for its whole latency, unless this many packets arrive
+    // in sequence. TCP does not reorder, so one is enough there.
     let in_a_row = if transport == Transport::Tcp { 1u32 } else { 8 };
     source.connect("new-manager", false, move |values| {
         let manager = values.get(1)?.get::<gst::Element>().ok()?;
@@ -308,7 +313,7 @@ fn begin_with_what_comes(source: &gst::Element, transport: Transport) {
     });
 }
 
-/// Takes these fields out of all caps that come to a pad.
+/// Removes these fields from all caps that arrive at a pad.
 pub(super) fn without_fields(pad: &gst::Pad, fields: &'static [&'static str]) {
     pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         if let Some(event) = info.event_mut()
@@ -324,8 +329,8 @@ pub(super) fn without_fields(pad: &gst::Pad, fields: &'static [&'static str]) {
     });
 }
 
-/// Sets whose certificates count. With a fingerprint no authority does, so that each certificate is asked about; the name in it is
-/// of no interest then, as cameras make their own for no name or a wrong one.
+/// Sets which certificates are trusted. With a fingerprint no authority is, so that `accept-certificate` is emitted for each
+/// certificate. The name in it is not checked then: cameras make their own certificates without a name or with a wrong one.
 fn trust(source: &gst::Element, camera: &Camera) -> Result<(), Failure> {
     if let Some(file) = &camera.ca_file {
         source.set_property("tls-database", authorities(file)?);
@@ -345,13 +350,14 @@ fn trust(source: &gst::Element, camera: &Camera) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A certificate whose key nobody has: the authority that vouches for none. A list without any is refused by GIO.
+/// A certificate whose private key nobody has, so it signs no other. GIO refuses an empty list of authorities.
 const NOBODY: &str = include_str!("nobody.pem");
 
 fn nobody() -> Result<gio::TlsFileDatabase, Failure> {
     use std::io::Write;
     use std::os::fd::AsRawFd;
     let failed = |error: std::io::Error| Failure::Internal(format!("tls-fingerprint cannot be used: {error}"));
+    // GIO reads certificates only from a path: a memory file needs no place on the disk.
     let memory = rustix::fs::memfd_create("nobody", rustix::fs::MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
     let mut file = std::fs::File::from(memory);
     file.write_all(NOBODY.as_bytes()).map_err(failed)?;
@@ -373,7 +379,7 @@ pub(super) fn authorities(file: &std::path::Path) -> Result<gio::TlsFileDatabase
 mod tests {
     use super::*;
 
-    /// A description with sound in front of pictures.
+    /// An SDP with sound before the pictures.
     fn description(session: &str, sound: &str, pictures: &str) -> SDPMessage {
         gst::init().unwrap();
         let text = format!(

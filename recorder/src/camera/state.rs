@@ -1,4 +1,4 @@
-//! The words for how a camera is and why it was absent.
+//! States of a camera, and failures of its attempts.
 //!
 //! PURE.
 
@@ -11,19 +11,19 @@ use serde::Serialize;
 pub enum State {
     /// No result yet since the start.
     Connecting,
-    /// Pictures come and are recorded.
+    /// Key frames arrive and are recorded.
     Recording,
-    /// The connection stands and no picture comes.
+    /// The connection is open, but no picture arrives.
     Frozen,
     /// No connection, or it ended.
     Unreachable,
     /// The camera refuses the credentials.
     Refused,
-    /// Pictures come, none of them a key frame.
+    /// Pictures arrive, but none is a key frame.
     NoKeyFrames,
     /// The camera sends nothing that can be recorded.
     Unsupported,
-    /// Not to be recorded, or not to be stored: see the reason.
+    /// Not recorded: the camera is disabled, the recorder is ending, or bucket or credentials refuse. See the reason.
     Stopped,
 }
 
@@ -42,7 +42,7 @@ impl State {
         }
     }
 
-    /// Whether it stays until pictures pass again.
+    /// Whether the state is a fault of the camera, which lasts until pictures are recorded again.
     pub const fn is_fault(self) -> bool {
         !matches!(self, Self::Connecting | Self::Recording | Self::Stopped)
     }
@@ -53,26 +53,26 @@ impl State {
 pub enum Failure {
     /// 401 or 403, or a password that cannot be read.
     Refused(String),
-    /// 453, 454, 503: all sessions of the camera are taken, or an old one of ours is.
+    /// 453, 454 or 503: the camera has no free session, or still holds an old one of ours.
     Busy(String),
     /// No connection, no answer, another refusal.
     Unreachable(String),
     /// The camera ended the stream.
     Closed(String),
-    /// The connection stands and no picture comes.
+    /// The connection is open, but no picture arrives.
     Frozen(String),
-    /// Nothing that can be recorded.
+    /// The camera sends nothing that can be recorded.
     Unsupported(String),
     /// The stream has changed: another pipeline is needed.
     Changed(String),
     /// An element of our own failed.
     Internal(String),
-    /// Bucket, credentials or broker do not take what the camera sends: no fault of the camera.
+    /// An element of ours refused its settings, such as bucket or credentials: not a fault of the camera.
     Setup(String),
 }
 
 impl Failure {
-    /// Returns why, for people.
+    /// Returns the cause, for people.
     pub fn text(&self) -> &str {
         match self {
             Self::Refused(text)
@@ -87,7 +87,7 @@ impl Failure {
         }
     }
 
-    /// Returns the state that it puts the camera into; `None`: no fault of the camera.
+    /// Returns the state that follows; `None`: the state does not change.
     pub(super) const fn state(&self) -> Option<State> {
         match self {
             Self::Refused(_) => Some(State::Refused),
@@ -99,7 +99,7 @@ impl Failure {
         }
     }
 
-    /// Returns the reason of the recording that follows.
+    /// Returns the start reason of the next recording.
     pub(super) const fn reason(&self) -> StartReason {
         match self {
             Self::Refused(_) => StartReason::CameraRefused,

@@ -1,30 +1,30 @@
-//! The property `stats` of a sink, and the totals of a camera over all its sinks.
+//! Reads the property `stats` of a sink, and adds up the totals of a camera over all its sinks.
 
 use gcstreamer_schema::structures::{properties, stats};
 use gst::prelude::*;
 
-/// Figures of one sink.
+/// Counters of one sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SinkStats {
     /// Key units that it has received.
     pub key_units: u64,
     /// Payload in memory, bytes.
     pub bytes_in_memory: u64,
-    /// Bytes on disk that wait.
+    /// Bytes on disk that wait for upload.
     pub bytes_in_spool: u64,
-    /// Chunks that wait.
+    /// Chunks that wait for upload.
     pub chunks_pending: u64,
     /// Age of the oldest of them, ns.
     pub oldest_pending: u64,
-    /// Attempts to upload that were repeated.
+    /// Repeated attempts to upload.
     pub retries: u64,
     /// Bytes of chunks that were dropped.
     pub bytes_dropped: u64,
-    /// How long the spool lasts at what comes in now, s; 0 while nothing has come.
+    /// Seconds until the spool is full at the current data rate; 0 before any data.
     pub spool_seconds_left: u64,
 }
 
-/// Reads the figures of a sink.
+/// Reads the counters of a sink.
 pub fn of(sink: &gst::Element) -> SinkStats {
     let structure: gst::Structure = sink.property(properties::STATS);
     let get = |field| structure.get::<u64>(field).unwrap_or(0);
@@ -40,7 +40,7 @@ pub fn of(sink: &gst::Element) -> SinkStats {
     }
 }
 
-/// Adds what has grown between two looks to a total; a figure that went back started again.
+/// Adds the growth of a counter between two readings to `total`. A counter that is smaller than before has restarted at 0.
 pub fn grow(total: &mut u64, before: u64, now: u64) {
     *total = total.saturating_add(if now >= before { now - before } else { now });
 }

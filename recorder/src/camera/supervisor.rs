@@ -1,12 +1,12 @@
-//! What is done about one camera: events in, actions out, on virtual time.
+//! Decides what to do about one camera: events in, actions out, on virtual time.
 //!
-//! PURE: no pipeline, no clock. `now` is the time since any fixed moment; the shell calls [`Supervisor::poll`] at
+//! PURE: no pipeline, no clock. `now` is the time since any fixed moment. The shell calls [`Supervisor::poll`] at
 //! [`Supervisor::wake_at`] and after every event.
 //!
-//! - Each attempt to connect has a number. A new one begins only when the shell has reported that the connection of the last one is
-//!   closed ([`Event::Gone`]): cameras count sessions, and a second one can shut the first out.
-//! - A fault and its `since` stay until pictures pass again. `connecting` is only the time before the first result.
-//! - The watchdog counts pictures, not messages: `rtspsrc` reports no frozen camera (docs/recorder.md).
+//! - Each attempt to connect has a number. A new one begins only after the shell has reported that the connection of the last one
+//!   is closed ([`Event::Gone`]): cameras limit their sessions, and an old session can lock out a new one.
+//! - A fault and its `since` last until pictures are recorded again. `connecting` is only the time before the first result.
+//! - The watchdog counts pictures, not messages: `rtspsrc` does not report a frozen camera (docs/recorder.md).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,44 +17,45 @@ use super::state::{Failure, StartReason, State};
 /// Number of an attempt, from 1.
 pub type Attempt = u64;
 
-/// Reason of a camera that has had no result yet.
+/// The reason while a camera has had no result yet.
 pub const NO_RESULT: &str = "waiting for the first picture";
-/// An attempt without an answer for this long has failed: the camera accepts connections and does not answer.
+/// An attempt fails after this time without an answer: some cameras accept connections and never answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// However many answers come, an attempt that has no stream after this long has failed. A camera is asked six times or so, and each answer
-/// has five seconds.
+/// An attempt fails if it has no stream after this time, whatever the camera answers.
+// A set-up takes about six requests, and each answer may take 5 s (`ANSWER` in `source`).
 const SETUP_TIMEOUT: Duration = Duration::from_secs(60);
-/// No key frame for three chunks, and at least this long.
+/// The least time without a key frame before this is a fault. The usual time is that of three chunks.
 const LEAST_KEY_WAIT: Duration = Duration::from_secs(30);
-/// Rebuilds for another stream are at least this far apart.
+/// The least time between two rebuilds because the stream has changed.
 pub const REBUILD_APART: Duration = Duration::from_secs(10);
 
-/// Settings of a camera that the supervisor decides by.
+/// The settings of a camera that the supervisor needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Key `stall-timeout`.
     pub stall_timeout: Duration,
-    /// The first picture of an attempt is waited for at least this long: the jitter buffer holds it back, and another transport may be tried.
+    /// The least time to wait for the first picture of an attempt: the jitter buffer delays it, and a second transport may be
+    /// tried.
     pub first_picture: Duration,
     /// Key `max-size-time`.
     pub max_size_time: Duration,
 }
 
-/// What has happened.
+/// An event that the shell reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The camera has answered one of the requests that it takes to set up its stream.
+    /// The camera has answered one of the requests that set up its stream.
     Answered(Attempt),
     /// The camera has answered: its stream is set up and playing.
     Opened(Attempt),
-    /// Pictures have come; `key`: a key frame among them.
+    /// Pictures have arrived.
     Pictures {
-        /// Of which attempt.
+        /// The attempt that received them.
         attempt: Attempt,
-        /// A key frame was among them.
+        /// Whether the sink has got a key frame among them.
         key: bool,
     },
-    /// The sink has got a key frame that came earlier: a muxer may hold it back until sound is given up.
+    /// The sink has got a key frame of a picture that was reported before: a muxer may delay it while it waits for sound.
     KeyFrame(Attempt),
     /// The attempt has failed.
     Failed(Attempt, Failure),
@@ -62,11 +63,11 @@ pub enum Event {
     Gone(Attempt),
     /// The user has changed the configuration or a credential: try at once.
     Reconfigured(Limits),
-    /// It is not to be recorded any more; why.
+    /// Stop recording the camera, for this reason.
     Stop(String),
 }
 
-/// What is to be done.
+/// An action that the shell carries out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Connect and record.
@@ -80,40 +81,40 @@ pub enum Action {
     End(Attempt),
 }
 
-/// How the camera is.
+/// The condition of a camera.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
     /// The state.
     pub state: State,
-    /// Since when.
+    /// When the state began.
     pub since: Duration,
-    /// Why, for people.
+    /// The cause, for people.
     pub reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The next attempt begins then.
+    /// Waits until the next attempt may begin.
     Waiting { until: Duration },
     /// No stream yet.
     Connecting {
-        /// The beginning, or the last answer.
+        /// When the attempt began, or the last answer arrived.
         since: Duration,
-        /// The stream has to be there by then.
+        /// The latest time for the stream to be set up.
         until: Duration,
     },
     /// The stream plays.
     Open {
-        /// The last picture, or the answer.
+        /// When the last picture arrived, or the stream was set up.
         last: Duration,
-        /// The last key frame, or the answer.
+        /// When the last key frame arrived, or the stream was set up.
         last_key: Duration,
-        /// Since when pictures have come without a break.
+        /// When the first picture arrived; `None`: none has.
         pictures_since: Option<Duration>,
     },
     /// Its end was ordered.
     Ending,
-    /// Over for good.
+    /// The camera is not recorded any more; final.
     Stopped,
 }
 
@@ -125,20 +126,21 @@ pub struct Supervisor {
     phase: Phase,
     attempt: Attempt,
     pauses: Pauses,
-    /// When the next attempt may begin after the one that ends.
+    /// When the next attempt may begin, once the current one has ended.
     next_at: Duration,
     last_rebuild: Option<Duration>,
-    /// Reason of the recording that comes next.
+    /// The start reason of the next recording.
     reason: StartReason,
     stopping: Option<String>,
-    /// Since when nothing is recorded.
+    /// When recording stopped; `None`: the camera is recorded.
     absent_since: Option<Duration>,
     absences: BTreeMap<StartReason, Duration>,
     reconnects: BTreeMap<StartReason, u64>,
 }
 
 impl Supervisor {
-    /// A camera whose first attempt begins at `start`. `seed` spreads its pauses apart from those of other cameras.
+    /// Creates the state of a camera whose first attempt begins at `start`. `seed` makes its pauses differ from those of other
+    /// cameras.
     pub fn new(limits: Limits, now: Duration, start: Duration, seed: u64) -> Self {
         Self {
             limits,
@@ -160,12 +162,12 @@ impl Supervisor {
         }
     }
 
-    /// Returns how the camera is.
+    /// Returns the condition of the camera.
     pub fn condition(&self) -> &Condition {
         &self.condition
     }
 
-    /// Returns the time without recording by reason, the present absence included.
+    /// Returns the time without recording for each reason, including the current absence.
     pub fn absences(&self, now: Duration) -> BTreeMap<StartReason, Duration> {
         let mut absences = self.absences.clone();
         if let Some(since) = self.absent_since {
@@ -174,7 +176,7 @@ impl Supervisor {
         absences
     }
 
-    /// From now on this is why nothing is recorded; what has passed counts for the reason before.
+    /// Changes the reason of the absence. The time until `now` counts for the previous reason.
     fn set_reason(&mut self, now: Duration, reason: StartReason) {
         if let Some(since) = self.absent_since.filter(|_| self.reason != reason) {
             *self.absences.entry(self.reason).or_default() += now.saturating_sub(since);
@@ -183,12 +185,12 @@ impl Supervisor {
         self.reason = reason;
     }
 
-    /// Returns how often it was connected again, by reason.
+    /// Returns the number of attempts after the first, for each reason.
     pub fn reconnects(&self) -> &BTreeMap<StartReason, u64> {
         &self.reconnects
     }
 
-    /// Whether nothing is to come any more.
+    /// Whether the camera is stopped for good.
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Stopped
     }
@@ -207,7 +209,8 @@ impl Supervisor {
                 let no_key = *last_key + self.key_wait();
                 Some(match self.condition.state {
                     State::NoKeyFrames => frozen,
-                    // Without a picture since it is no fault of theirs.
+                    // Without a picture since the last key frame, the camera may be frozen, but its key frame interval is not at
+                    // fault.
                     _ if *last <= *last_key => frozen,
                     _ => frozen.min(no_key),
                 })
@@ -216,7 +219,7 @@ impl Supervisor {
         }
     }
 
-    /// How long pictures may stay away; `has_come`: there were some.
+    /// Returns how long pictures may be missing. `has_come`: whether any has arrived in this attempt.
     fn patience(&self, has_come: bool) -> Duration {
         match has_come {
             true => self.limits.stall_timeout,
@@ -228,7 +231,7 @@ impl Supervisor {
         (3 * self.limits.max_size_time).max(LEAST_KEY_WAIT)
     }
 
-    /// Does what is due at `now`.
+    /// Returns the actions that are due at `now`.
     pub fn poll(&mut self, now: Duration) -> Vec<Action> {
         match &self.phase {
             Phase::Waiting { until } if now >= *until => vec![self.begin(now)],
@@ -245,7 +248,7 @@ impl Supervisor {
                 last, pictures_since, ..
             } if now >= *last + self.patience(pictures_since.is_some()) => {
                 let patience = self.patience(pictures_since.is_some());
-                // What the watchdog has waited for is missing too.
+                // The absence began with the last picture: the waiting time of the watchdog is a gap too.
                 let last = *last;
                 if self.absent_since.is_none() {
                     self.reason = StartReason::CameraFrozen;
@@ -287,7 +290,8 @@ impl Supervisor {
         }
     }
 
-    /// The process was not scheduled for a while: whatever was waited for may have come in that time.
+    /// Extends the time-outs by `lost`, a time in which the process was suspended: answers and pictures may have arrived in it
+    /// unseen.
     pub fn slept(&mut self, lost: Duration, now: Duration) {
         let later = |at: Duration| (at + lost).min(now);
         match &mut self.phase {
@@ -300,7 +304,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes an event; those of attempts that are over change nothing.
+    /// Handles an event and returns the actions that follow. Events of earlier attempts have no effect.
     pub fn on_event(&mut self, now: Duration, event: Event) -> Vec<Action> {
         match event {
             Event::Answered(attempt) if attempt == self.attempt => {
@@ -310,6 +314,7 @@ impl Supervisor {
                 Vec::new()
             }
             Event::Opened(attempt) if attempt == self.attempt => {
+                // Pictures may arrive before this event; the phase is already `Open` then.
                 if matches!(self.phase, Phase::Connecting { .. }) {
                     self.phase = Phase::Open {
                         last: now,
@@ -365,7 +370,8 @@ impl Supervisor {
         }
     }
 
-    /// Says nothing of whether pictures still come.
+    /// Handles a key frame. Does not change `last`: the muxer may have delayed it, so it does not show that pictures still
+    /// arrive.
     fn key_frame(&mut self, now: Duration) {
         let Phase::Open {
             last_key,
@@ -384,7 +390,8 @@ impl Supervisor {
         self.enter(now, State::Recording, String::new());
     }
 
-    /// An attempt has failed: it is ended, and the pause before the next one depends on why.
+    /// Ends an attempt that has failed. The pause before the next one depends on the failure. Only the first failure of an
+    /// attempt counts.
     fn fail(&mut self, now: Duration, failure: &Failure) -> Vec<Action> {
         if !matches!(self.phase, Phase::Connecting { .. } | Phase::Open { .. }) {
             return Vec::new();
@@ -394,6 +401,8 @@ impl Supervisor {
             Failure::Busy(_) => now + self.pauses.busy(),
             Failure::Unsupported(_) | Failure::Setup(_) => now + self.pauses.unsupported(),
             Failure::Changed(_) => {
+                // The first rebuild is immediate. A camera whose stream changes all the time must not be reconnected in a tight
+                // loop.
                 let earliest = self.last_rebuild.map_or(now, |last| last + REBUILD_APART).max(now);
                 self.last_rebuild = Some(earliest);
                 earliest
@@ -401,10 +410,10 @@ impl Supervisor {
             Failure::Unreachable(_) | Failure::Closed(_) | Failure::Frozen(_) | Failure::Internal(_) => now + self.pauses.short(),
         };
         self.absent_since.get_or_insert(now);
-        // A fault that lasts has given its reason already, unless this one has a state of its own.
+        // While a fault lasts, keep its state and reason, unless this failure has a state of its own.
         let is_open = matches!(self.phase, Phase::Open { .. });
         match failure.state() {
-            // It connects, and is still as frozen as before.
+            // The camera accepts the connection again but sends nothing: it is still frozen, not unreachable.
             Some(State::Unreachable) if is_open && self.condition.state == State::Frozen => {}
             Some(state) => {
                 self.set_reason(now, failure.reason());
@@ -412,7 +421,7 @@ impl Supervisor {
             }
             None if !self.condition.state.is_fault() => {
                 self.set_reason(now, failure.reason());
-                // It is recorded no more for the moment, which no state says.
+                // The state stays, as a changed stream is no fault: only the reason tells that recording has paused.
                 self.condition.reason = failure.text().to_owned();
             }
             None => {}
@@ -429,7 +438,7 @@ impl Supervisor {
                 self.enter(now, State::Stopped, why);
             }
             (Phase::Ending, None) => self.phase = Phase::Waiting { until: self.next_at },
-            // It went by itself.
+            // The connection ended without an order.
             (Phase::Connecting { .. } | Phase::Open { .. }, None) => {
                 let failure = Failure::Closed("the connection has ended".to_owned());
                 drop(self.fail(now, &failure));
@@ -455,6 +464,7 @@ impl Supervisor {
                 self.phase = Phase::Ending;
                 vec![Action::End(self.attempt)]
             }
+            // `next_at` is now: the next attempt begins as soon as this one has ended.
             Phase::Ending | Phase::Stopped => Vec::new(),
         }
     }
@@ -479,7 +489,7 @@ impl Supervisor {
         }
     }
 
-    /// Another state begins now; the same one keeps its `since`.
+    /// Sets state and reason. `since` changes only if the state does.
     fn enter(&mut self, now: Duration, state: State, reason: String) {
         if self.condition.state != state {
             self.condition.since = now;

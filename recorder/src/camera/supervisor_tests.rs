@@ -19,7 +19,7 @@ const LIMITS: Limits = Limits {
 struct Story {
     supervisor: Supervisor,
     now: Duration,
-    /// The attempt that runs, or whose end was ordered.
+    /// The attempt that runs or is ending.
     open: Option<Attempt>,
     begun: Vec<(Duration, StartReason)>,
 }
@@ -57,7 +57,7 @@ impl Story {
         self.take(actions)
     }
 
-    /// Time passes; whatever is due is done when it is due. Whether an end was ordered.
+    /// Lets time pass and polls whenever something is due. Returns whether an end was ordered.
     fn pass(&mut self, time: Duration) -> bool {
         let until = self.now + time;
         let mut ended = false;
@@ -89,7 +89,7 @@ impl Story {
         self.gone();
     }
 
-    /// Waits for the next attempt; how long it took.
+    /// Waits for the next attempt. Returns how long it took.
     fn next(&mut self) -> Duration {
         let from = self.now;
         while self.open.is_none() {
@@ -125,12 +125,12 @@ fn a_key_frame_that_a_muxer_held_back_does_not_hide_that_the_camera_is_frozen() 
     let attempt = story.attempt();
     story.event(Event::Opened(attempt));
     story.event(Event::Pictures { attempt, key: true });
-    // The sound is given up after three seconds, and what waited for it reaches the sink.
+    // After three seconds the recording continues without sound, and the pictures that waited for it reach the sink.
     story.pass(3 * S);
     story.event(Event::KeyFrame(attempt));
     assert!(!story.pass(6 * S) && story.pass(S), "reported 10 s after the last picture");
     assert_eq!(story.supervisor.condition().state, State::Frozen);
-    // What the end brings forth makes no recording of it.
+    // Events that arrive during the end do not set the state to `recording`.
     story.event(Event::KeyFrame(attempt));
     assert_eq!(story.supervisor.condition().state, State::Frozen);
 }
@@ -147,7 +147,7 @@ fn a_camera_that_answers_slowly_is_waited_for_and_one_that_does_not_is_told_of_a
     story.record(S);
     assert_eq!(story.state(), State::Recording);
     story.fail(Failure::Closed(String::new()));
-    // It answers once, and then no more.
+    // It answers once and never again.
     story.next();
     let attempt = story.attempt();
     story.pass(S);
@@ -160,7 +160,7 @@ fn a_camera_that_answers_slowly_is_waited_for_and_one_that_does_not_is_told_of_a
         story.now
     );
     story.gone();
-    // It answers for ever, and sets nothing up.
+    // It answers every request, but its stream is never set up.
     story.next();
     let (attempt, mut ended, from) = (story.attempt(), false, story.now);
     while !ended {
@@ -224,7 +224,7 @@ fn a_camera_with_a_picture_a_minute_lacks_no_key_frame_between_them() {
         assert!(!story.pass(60 * S));
         assert_eq!(story.state(), State::Recording);
     }
-    // Pictures that are none do say so.
+    // Pictures without a key frame do change the state.
     for _ in 0..4 {
         story.event(Event::Pictures { attempt, key: false });
         story.pass(10 * S);
@@ -291,7 +291,7 @@ fn a_process_that_was_stopped_for_a_while_calls_no_camera_frozen_and_a_frozen_on
     story.next();
     story.event(Event::Opened(1));
     story.record(Duration::from_secs(60));
-    // Stopped for a minute; the pictures of that time are noticed a moment later, or not at all.
+    // The process is suspended for a minute. The pictures of that time are counted a moment later, or never.
     let lost = Duration::from_secs(60);
     story.now += lost;
     story.supervisor.slept(lost, story.now);
@@ -421,7 +421,7 @@ fn a_stop_ends_what_runs_and_nothing_begins_any_more() {
     story.gone();
     assert!(story.supervisor.is_over());
     assert_eq!((story.state(), story.supervisor.wake_at()), (State::Stopped, None));
-    // In a pause, and while the last attempt ends.
+    // During a pause, and while the last attempt is ending.
     let mut waiting = Story::new();
     waiting.event(Event::Stop("disabled".to_owned()));
     assert!(waiting.supervisor.is_over());
@@ -477,7 +477,7 @@ fn the_gap_total_of_a_reason_never_falls_and_begins_at_the_last_picture() {
     assert_eq!(after, absences.values().sum::<Duration>());
 }
 
-/// Something that happens to a camera.
+/// A random event.
 #[derive(Clone, Debug)]
 enum Step {
     Pass(u64),
@@ -519,8 +519,8 @@ fn failure(kind: u8) -> Failure {
 }
 
 proptest! {
-    /// Whatever happens: never two connections, never a camera that is given up, never a burst of attempts at a camera that
-    /// refuses, and a fault stays until pictures pass.
+    /// Invariants under random events: never two connections, always a next attempt, no burst of attempts at a camera that
+    /// refuses, and a fault lasts until pictures arrive.
     #[test]
     fn whatever_happens_the_camera_is_tried_again_and_never_twice_at_once(
         seed in any::<u64>(), steps in proptest::collection::vec(step(), 1..200)
@@ -561,7 +561,7 @@ proptest! {
                 if after.state == before.state { prop_assert_eq!(after.since, before.since); }
             }
             if before.state != State::Connecting { prop_assert_ne!(after.state, State::Connecting); }
-            // There is always a way on: a time, or the end of a connection that was ordered.
+            // There is always a next step: a time to wake, or the end of a connection.
             match story.supervisor.wake_at() {
                 Some(at) => prop_assert!(at <= story.now + LONGEST_REFUSED),
                 None => prop_assert!(ending && story.open.is_some()),

@@ -1,10 +1,10 @@
-//! Times of pictures that elements in front make wrong: several with one time ([`separate`]), and what the timestampers do ([`align`]).
+//! Corrects time stamps of pictures: several pictures with the same time ([`separate`]), and times that a timestamper has moved
+//! ([`align`]).
 //!
-//! [`align`] takes back what `h264timestamper` and `h265timestamper` do to running times.
-//!
-//! They move all time stamps to 1000 hours, so that decoding times can be earlier than the first picture, and should move the segment
-//! with them. In GStreamer 1.22.0 they do not: pictures and sound are 1000 hours apart then, which muxers that interleave wait for (seen
-//! with `mpegtsmux`). Where the segment is moved, nothing is corrected.
+//! `h264timestamper` and `h265timestamper` move all time stamps to 1000 hours, so that decoding times can be earlier than the
+//! first picture. They should move the segment with them, but in GStreamer 1.22.0 they do not: the running times of pictures and
+//! sound are then 1000 hours apart, and a muxer that interleaves waits for ever (seen with `mpegtsmux`). [`align`] moves the
+//! times back. It changes nothing if the segment was moved.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -14,16 +14,16 @@ use gstgcstreamer::base::lock::lock;
 
 use super::watch::{News, Teller};
 
-/// Running times further apart than this are no rounding.
+/// A difference of running times from this on, in ns, is a shift and not a rounding error.
 const APART: u64 = 1_000_000_000;
 
 #[derive(Default)]
 struct Alignment {
     before: Option<gst::FormattedSegment<gst::ClockTime>>,
     after: Option<gst::FormattedSegment<gst::ClockTime>>,
-    /// Running time of the first picture in front.
+    /// Running time of the first picture in front of the timestamper, in ns.
     first: Option<u64>,
-    /// What is subtracted from every time stamp.
+    /// What to subtract from every time stamp, in ns.
     excess: Option<u64>,
 }
 
@@ -31,7 +31,7 @@ fn running(segment: Option<&gst::FormattedSegment<gst::ClockTime>>, buffer: &gst
     Some(segment?.to_running_time(buffer.pts()?)?.nseconds())
 }
 
-/// How far the same picture's running time was moved; 0 if it was not.
+/// Returns how far the running time of one picture was moved, in ns; 0 if it was not.
 fn excess(before: u64, after: u64) -> u64 {
     match after.saturating_sub(before) {
         moved if moved >= APART => moved,
@@ -46,7 +46,7 @@ fn segment_of(event: &gst::EventRef) -> Option<gst::FormattedSegment<gst::ClockT
     }
 }
 
-/// Watches a timestamper from now on.
+/// Corrects the time stamps behind a timestamper. Call it before the first buffer.
 pub(super) fn align(timestamper: &gst::Element) {
     let (Some(front), Some(back)) = (timestamper.static_pad("sink"), timestamper.static_pad("src")) else {
         return;
@@ -80,7 +80,7 @@ pub(super) fn align(timestamper: &gst::Element) {
                     let buffer = buffer.make_mut();
                     let (pts, dts) = (buffer.pts(), buffer.dts());
                     buffer.set_pts(pts.map(|time| time.saturating_sub(excess)));
-                    // The first pictures of a stream with B-frames are decoded before time 0.
+                    // Saturates at 0: the first pictures of a stream with B-frames would be decoded before time 0.
                     buffer.set_dts(dts.map(|time| time.saturating_sub(excess)));
                 }
             }
@@ -90,9 +90,9 @@ pub(super) fn align(timestamper: &gst::Element) {
     });
 }
 
-/// Pictures in a row that have one time get times of their own, a millisecond apart. A camera that sends what it has gathered at once makes
-/// the jitter buffer give them one, and of pictures of one time a player shows the last. Time stamps that stand still say nothing: those
-/// pictures get the times at which they come.
+/// Gives pictures in a row that have the same time times of their own, 1 ms apart. The jitter buffer gives one time to pictures
+/// that a camera collects and sends in a burst, and players show only the last of them. If time stamps freeze for longer than
+/// [`Separation::PATIENCE`], pictures get their arrival times.
 pub(super) fn separate(pad: &gst::Pad, teller: &Teller) {
     let (state, teller, began) = (Mutex::new(Separation::default()), teller.clone(), Instant::now());
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
@@ -117,26 +117,28 @@ pub(super) fn separate(pad: &gst::Pad, teller: &Teller) {
 
 const STANDS_STILL: &str = "the time stamps of the camera's pictures stand still, so they are dated by their arrival; restart the camera, or renew its firmware";
 
-/// Times of pictures in a row, ns.
+/// State of [`separate`]. Times are in ns.
 #[derive(Debug, Default)]
 struct Separation {
-    /// The last picture's time, and the one that it got.
+    /// The time of the last picture, and the time that it was given.
     last: Option<(u64, u64)>,
-    /// When the first of those came that have one time, and the one that it got.
+    /// Of the first picture with the current time: when it arrived, and the time that it was given.
     first: Option<(u64, u64)>,
-    /// They still come after [`Self::PATIENCE`].
+    /// Whether pictures have had the same time for longer than [`Self::PATIENCE`].
     stands_still: bool,
 }
 
 impl Separation {
     const STEP: u64 = 1_000_000;
-    /// What a camera has gathered comes faster.
+    /// A burst of collected pictures arrives within this time.
     const PATIENCE: u64 = 1_000_000_000;
 
-    /// The time of a picture that comes at `now`. The parser gives none to a picture that has the one of the picture before.
+    /// Returns the time for a picture that arrives at `now`. `time` is `None` if the picture has the time of the one before it:
+    /// the parser omits it then.
     fn next(&mut self, time: Option<u64>, now: u64) -> Option<u64> {
         let is_one = |(before, own): &(u64, u64)| {
-            // Times that go on after they stood still are behind those that were given.
+            // After a freeze, the camera's times continue below those that were given meanwhile: correct them until they
+            // overtake.
             time.is_none_or(|time| time < own + Self::STEP && (self.stands_still || time >= *before))
         };
         let own = match self.last.filter(is_one) {
@@ -176,7 +178,8 @@ mod tests {
     #[test]
     fn pictures_whose_times_stand_still_get_those_of_their_arrival() {
         let ms = |ms: u64| ms * 1_000_000;
-        // The parser gives no time where it is the one before; a clock that counts in a wrong unit creeps.
+        // Three kinds of freeze: the same time, no time (the parser omits a repeated one), and a clock in a wrong unit, which
+        // creeps.
         let stopped = |_: u64| Some(ms(70));
         let nameless = |at: u64| (at == 0).then_some(ms(70));
         let creeps = |at: u64| Some(ms(70) + at * 1000);
@@ -188,7 +191,7 @@ mod tests {
             assert!(owns.is_sorted_by(|a, b| a < b), "{owns:?}");
             assert_eq!(owns.last(), Some(&ms(70 + 4900)));
             assert!(separation.stands_still);
-            // They go on, behind what was given, and jump ahead of it.
+            // The times continue below those that were given, then jump above them.
             assert_eq!(separation.next(Some(ms(200)), ms(5000)), Some(ms(5070)));
             assert_eq!(separation.next(Some(ms(100)), ms(5100)), Some(ms(5170)));
             assert_eq!(separation.next(Some(ms(9000)), ms(5200)), Some(ms(9000)));

@@ -1,10 +1,12 @@
-//! The end of a connection tears pictures: parameter sets without their picture, half of the slices. Decoders report both, so the last
-//! unit of the parser is recorded only if it is a whole picture.
+//! Drops an incomplete last picture. A connection that ends in the middle of a picture leaves parameter sets without a picture,
+//! or only some of the slices. Decoders report both, so the last unit of the parser is recorded only if it is a whole picture.
 //!
-//! The parser gives out what it has at EOS, and every earlier unit only when the next one begins. So earlier units are whole, and show
-//! what this camera's pictures look like: with the marker bit of RTP at the end, which many cameras set wrongly, or with so many slices.
+//! The parser outputs each unit when the next one begins, and the last one at EOS. All units but the last are therefore whole,
+//! and show what this camera's pictures look like: whether they end with the marker bit of RTP, which many cameras set wrongly,
+//! and how many slices they have.
 //!
-//! [`Tail`] decides; [`drop_torn`] watches a parser for it, and keeps what [`Between`] finds between slices out of it.
+//! [`Tail`] decides. [`drop_torn`] feeds it from the pads of a parser, and lets [`Between`] move the parameter sets between
+//! slices.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +17,7 @@ use gstgcstreamer::base::lock::lock;
 use super::between::Between;
 use super::plan::Video;
 
-/// After this many pictures in a row that ended with the marker bit, and had no other, one without it is not whole.
+/// After this many pictures in a row with a marker bit at the end and nowhere else, a picture without it is incomplete.
 const BELIEVED: u32 = 8;
 
 /// How the parser delimits NAL units.
@@ -27,36 +29,37 @@ enum Framing {
     Lengths,
 }
 
-/// What was seen of a track.
+/// What is known of the units of a track.
 #[derive(Debug, Default)]
 struct Tail {
     framing: Framing,
-    /// Whether the newest buffer had the marker bit, the one before, and any earlier one of this picture.
+    /// Whether these had the marker bit: the newest buffer, the one before it, and any earlier one of the same picture.
     newest: bool,
     before: bool,
     earlier: bool,
-    /// Pictures in a row that ended with the only marker bit.
+    /// Number of pictures in a row with a marker bit at the end and nowhere else.
     marked: u32,
-    /// Fewest slices of a picture.
+    /// The fewest slices that a picture has had.
     fewest: Option<usize>,
     /// No more data will come.
     has_ended: bool,
-    /// What came behind it was the beginning of another one.
+    /// Whether the beginning of another picture came after the last one, which is whole then.
     is_followed: bool,
 }
 
 impl Tail {
-    /// A buffer goes into the parser.
+    /// Notes a buffer that enters the parser.
     fn enter(&mut self, has_marker: bool) {
         self.earlier |= self.before;
         self.before = self.newest;
         self.newest = has_marker;
     }
 
-    /// A unit comes out. Returns whether it is recorded.
+    /// Notes a unit that leaves the parser. Returns whether to record it.
     fn leave(&mut self, slices: usize) -> bool {
         if slices == 0 {
-            // Only the last can be one: the parser joins others with the picture that follows, and repeats their parameter sets anyway.
+            // Only the last unit can have no slice: the parser joins parameter sets with the picture that follows. It repeats
+            // them before each key frame, so none is lost.
             return false;
         }
         if self.has_ended && self.is_followed {
@@ -66,7 +69,7 @@ impl Tail {
             let has_marker = self.newest || self.marked < BELIEVED;
             return has_marker && self.fewest.is_none_or(|fewest| slices >= fewest);
         }
-        // The newest buffer begins the next picture.
+        // The newest buffer begins the next picture, so the one before it ended this one.
         self.marked = match self.before && !self.earlier {
             true => self.marked.saturating_add(1),
             false => 0,
@@ -77,7 +80,7 @@ impl Tail {
     }
 }
 
-/// Whether a NAL unit with this first byte holds a part of a picture (H.264 table 7-1, H.265 table 7-1: VCL).
+/// Whether a NAL unit with this first byte is a part of a picture (H.264 table 7-1, H.265 table 7-1: VCL).
 fn is_slice(codec: Video, header: u8) -> bool {
     match codec {
         Video::H264 => matches!(header & 0x1f, 1..=5),
@@ -125,8 +128,11 @@ fn framing(caps: &gst::CapsRef) -> Framing {
     }
 }
 
-/// Watches a parser that gives out one access unit a buffer, from now on. The marker flag is taken off what goes in: the parser would end
-/// a picture where the flag is, and cameras set it on parameter sets, or never. `by_units`: single NAL units go in.
+/// Drops the last unit of a parser if it is incomplete. The parser must output one access unit in each buffer; `by_units`: its
+/// input is single NAL units.
+///
+/// Clears the marker flag of the input: the parser would end a picture there, and cameras set the flag on parameter sets, or
+/// never.
 pub(super) fn drop_torn(front: &gst::Pad, back: &gst::Pad, codec: Video, by_units: bool) {
     let tail: Arc<Mutex<Tail>> = Arc::default();
     let shared = Arc::clone(&tail);
@@ -192,7 +198,8 @@ fn enter(tail: &mut Tail, buffer: &mut gst::BufferRef) {
 mod tests {
     use super::*;
 
-    /// Pictures of NAL units: `m` has the marker bit, `-` has not. Returns whether the last one is recorded.
+    /// Feeds pictures whose NAL units are given as letters: `m` has the marker bit, `-` has not. Returns whether the last picture
+    /// is recorded.
     fn keeps_last(pictures: &[&str]) -> bool {
         let mut tail = Tail::default();
         for (i, picture) in pictures.iter().enumerate() {
@@ -233,7 +240,7 @@ mod tests {
             ("---m", "---m", true),
             ("---m", "---", false),
             ("---m", "----", false),
-            // Nothing is known by the marker bit.
+            // The marker bit shows nothing.
             ("----", "----", true),
             ("----", "---", false),
             ("mmm-", "mmm-", true),
@@ -285,7 +292,7 @@ mod tests {
             let h265 = [0x40, 0x42, 0x44, 0x4e, 0x26, 0x02];
             assert_eq!(slices(Video::H265, framing, &units(framing, &h265)), 2);
             assert_eq!(slices(Video::H265, framing, &units(framing, &h265[..4])), 0);
-            // Bytes that end anywhere.
+            // Truncated at any byte.
             for end in 0..20 {
                 slices(Video::H264, framing, &units(framing, &h264)[..end]);
             }

@@ -1,5 +1,5 @@
-//! What passes through a recording, counted by its streaming threads and read by the runner. No locks on the way of a buffer but one for
-//! the figures of pictures.
+//! Counts what passes through a recording. The streaming threads write and the runner reads; the only lock that a buffer takes is
+//! that of [`Pace`].
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,27 +15,28 @@ use super::state::Failure;
 use super::supervisor::Attempt;
 use gstgcstreamer::base::lock::lock;
 
-/// Sound that does not come for this long while pictures do has stopped. Recorded sound is given up then, or the muxer would wait for it.
+/// Sound that is missing for this long while pictures arrive has stopped. A recording then continues without it, because the
+/// muxer would wait for it.
 pub(super) const SOUND_LOST: Duration = Duration::from_secs(3);
 
-/// Something that the runner of a camera has to know.
+/// An event that the runner of a camera must handle.
 #[derive(Clone, Debug)]
 pub enum News {
     /// The camera has answered one of several requests.
     Answered,
     /// The camera has answered, and its streams are set up.
     Opened,
-    /// Pictures or sound come for the first time.
+    /// The first picture or the first sound has arrived.
     Flows,
-    /// The camera has closed the connection, and no stream of pictures has come yet.
+    /// The camera has closed the connection, and no stream of pictures has arrived yet.
     Closing,
-    /// It cannot go on.
+    /// The attempt has failed.
     Failed(Failure),
-    /// The sound is not recorded; why.
+    /// The sound is not recorded, for this reason.
     Soundless(String),
-    /// The picture changed before the first key frame: its first size was that of an old description.
+    /// The picture changed before the first key frame: its first size came from an outdated SDP.
     StaleSets,
-    /// The camera's files are read.
+    /// The camera's files have been read.
     Files(Files),
     /// A chunk is stored.
     Stored(Stored),
@@ -43,18 +44,18 @@ pub enum News {
     Warning(String),
     /// An INFO of an element of ours.
     Info(String),
-    /// The camera's clock less ours, s.
+    /// The camera's clock minus ours, in seconds.
     Clock(f64),
     /// The connection to the camera is closed, and another sink may store for it.
     Gone,
-    /// Everything is over.
+    /// The recording is over and its pipeline is stopped.
     Finished,
 }
 
-/// A chunk that was stored, by whichever sink: those that lie in the spool are taken over by others.
+/// A stored chunk. The sink that stored it need not be its camera's: any sink may adopt chunks from the spool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Of which camera it is.
+    /// The camera that it is of.
     pub device: String,
     /// Its end, since the Unix epoch.
     pub until: Duration,
@@ -63,7 +64,7 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Reads an element message of a sink.
+    /// Parses an element message of a sink. Returns `None` if it reports no stored chunk.
     pub fn of(structure: &gst::StructureRef) -> Option<Self> {
         if structure.name() != chunk_uploaded::NAME {
             return None;
@@ -78,23 +79,23 @@ impl Stored {
     }
 }
 
-/// Sends news of one attempt.
+/// Sends the news of one attempt.
 #[derive(Clone, Debug)]
 pub struct Teller {
     /// Its number.
     pub attempt: Attempt,
-    /// To the runner.
+    /// The runner's queue.
     pub to: UnboundedSender<(Attempt, News)>,
 }
 
 impl Teller {
-    /// Sends; a runner that has ended wants no news.
+    /// Sends the news. Does nothing if the runner has ended.
     pub fn tell(&self, news: News) {
         let _ = self.to.send((self.attempt, news));
     }
 }
 
-/// What the pictures are.
+/// Codec and size of the pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Picture {
     /// Their codec.
@@ -105,7 +106,7 @@ pub struct Picture {
     pub height: u32,
 }
 
-/// Figures of the pictures that came last.
+/// Frame rate and key frame interval of the latest pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pace {
     last_key: Option<u64>,
@@ -113,12 +114,12 @@ pub struct Pace {
     pub key_interval: Option<u64>,
     first: Option<u64>,
     count: u32,
-    /// Frames a second by their time stamps, of the last two seconds or so.
+    /// Frames per second by their time stamps, over the last two seconds or so.
     pub fps: Option<f64>,
 }
 
 impl Pace {
-    /// A picture with this time stamp, ns. Jumps do not count.
+    /// Counts a picture with this time stamp, in ns. Timestamp jumps do not count as elapsed time.
     pub fn picture(&mut self, time: u64, is_key: bool) {
         const LONGEST: u64 = 600_000_000_000;
         const WINDOW: u64 = 2_000_000_000;
@@ -130,7 +131,7 @@ impl Pace {
             self.last_key = Some(time);
         }
         match self.first.and_then(|first| time.checked_sub(first)) {
-            // B-frames are a little early.
+            // B-frames arrive in decoding order, so their time can be a little before that of the first frame.
             None if self.first.is_some_and(|first| first - time < WINDOW) => {}
             Some(passed) if passed < WINDOW => self.count += 1,
             Some(passed) if passed < 4 * WINDOW => {
@@ -143,21 +144,21 @@ impl Pace {
     }
 }
 
-/// For how long pictures have come and no sound. A pause of the whole stream counts as one second at most: sound that pauses with the
-/// pictures comes back with them.
+/// Measures for how long pictures have arrived without sound. A pause of the whole stream counts as at most one second: sound
+/// that pauses together with the pictures returns with them.
 #[derive(Debug, Default)]
 struct Silence {
-    /// ns of any clock, plus one; 0 = none.
+    /// In ns of any clock, plus one; 0: none yet.
     last_picture: AtomicU64,
-    /// ns.
+    /// In ns.
     lasts: AtomicU64,
 }
 
 impl Silence {
-    /// Longer without pictures is a pause of the camera, ns.
+    /// The most that a gap between two pictures counts, in ns: a longer one is a pause of the camera.
     const PAUSE: u64 = 1_000_000_000;
 
-    /// A picture at this time, ns.
+    /// Counts a picture at this time, in ns.
     fn picture(&self, now: u64) {
         let before = self.last_picture.swap(now, Ordering::Relaxed);
         if before > 0 {
@@ -182,19 +183,19 @@ pub struct Watch {
     frames: AtomicU64,
     slices: AtomicU64,
     has_arrived: AtomicBool,
-    /// Since it was asked about.
+    /// Whether bytes have arrived since [`Watch::take_arrival`] was called last.
     arrives: AtomicBool,
     bytes: AtomicU64,
-    /// ns since `began`, plus one; 0 = none.
+    /// In ns since `began`, plus one; 0: none yet.
     last_frame: AtomicU64,
     sound: AtomicU64,
-    /// As `last_frame`.
+    /// The start of the sound that has had no break since; as `last_frame`.
     first_sound: AtomicU64,
     last_sound: AtomicU64,
     silence: Silence,
-    /// Nothing more is let through or reported.
+    /// Set when the probes must drop all further data and report nothing more.
     pub closed: AtomicBool,
-    /// Sound is not recorded, whether it comes or not.
+    /// Sound is not recorded, even if it arrives.
     pub(super) is_soundless: AtomicBool,
     has_key: AtomicBool,
     picture: Mutex<Option<Picture>>,
@@ -234,7 +235,7 @@ impl Watch {
         (at > 0).then(|| Duration::from_nanos(self.mark().saturating_sub(at)))
     }
 
-    /// A picture has passed. Whether it was the first.
+    /// Counts a picture. Returns whether it was the first.
     pub fn on_picture(&self, bytes: u64, time: Option<u64>, is_key: bool) -> bool {
         let now = self.mark();
         self.last_frame.store(now, Ordering::Relaxed);
@@ -252,33 +253,33 @@ impl Watch {
         self.has_key.load(Ordering::Relaxed)
     }
 
-    /// A part of a picture has come. It need not become a picture: without parameter sets the parser holds it back.
+    /// Counts a slice in front of the parser. It need not become a picture: the parser holds it back until it has parameter sets.
     pub fn on_slice(&self) {
         self.slices.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Bytes of the stream have come outside RTSP, whatever is in them.
+    /// Notes that bytes of the stream have arrived outside RTSP, whatever they contain.
     pub(super) fn on_arrival(&self) {
         self.has_arrived.store(true, Ordering::Relaxed);
         self.arrives.store(true, Ordering::Relaxed);
     }
 
-    /// Whether bytes of the stream have come outside RTSP.
+    /// Whether bytes of the stream have arrived outside RTSP.
     pub(super) fn has_arrived(&self) -> bool {
         self.has_arrived.load(Ordering::Relaxed)
     }
 
-    /// Whether some have since this was asked last.
+    /// Whether bytes have arrived since the last call.
     pub(super) fn take_arrival(&self) -> bool {
         self.arrives.swap(false, Ordering::Relaxed)
     }
 
-    /// Returns the parts of pictures so far.
+    /// Returns the number of slices so far.
     pub fn slices(&self) -> u64 {
         self.slices.load(Ordering::Relaxed)
     }
 
-    /// Sound has passed. Whether it was the first.
+    /// Counts a buffer of sound. Returns whether it was the first.
     pub fn on_sound(&self, bytes: u64) -> bool {
         self.on_sound_at(self.mark(), bytes)
     }
@@ -288,49 +289,50 @@ impl Watch {
         self.silence.sound();
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let is_first = self.sound.fetch_add(1, Ordering::Relaxed) == 0;
-        // After a break it has to last anew.
+        // The duration of sound starts again after a break.
         if is_first || Duration::from_nanos(now.saturating_sub(before)) >= SOUND_LOST {
             self.first_sound.store(now, Ordering::Relaxed);
         }
         is_first
     }
 
-    /// The pictures are of this kind from now on. What they were before, if that was another.
+    /// Sets codec and size of the pictures. Returns the previous ones if they were different.
     pub fn on_kind(&self, picture: Picture) -> Option<Picture> {
         lock(&self.picture).replace(picture).filter(|before| *before != picture)
     }
 
-    /// Returns what the pictures are.
+    /// Returns codec and size of the pictures.
     pub fn picture(&self) -> Option<Picture> {
         *lock(&self.picture)
     }
 
-    /// Returns the figures of the pictures.
+    /// Returns frame rate and key frame interval.
     pub fn pace(&self) -> Pace {
         *lock(&self.pace)
     }
 
-    /// Returns the pictures so far.
+    /// Returns the number of pictures so far.
     pub fn frames(&self) -> u64 {
         self.frames.load(Ordering::Relaxed)
     }
 
-    /// Returns the bytes so far.
+    /// Returns the number of bytes so far, pictures and sound together.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Returns the wall clock at the last picture.
+    /// Returns the wall-clock time of the last picture.
     pub fn last_frame(&self) -> Option<SystemTime> {
         SystemTime::now().checked_sub(self.age(&self.last_frame)?)
     }
 
-    /// Returns for how long pictures have come and no sound.
+    /// Returns for how long pictures have arrived without sound.
     pub fn silence(&self) -> Duration {
         self.silence.lasts()
     }
 
-    /// Returns how long ago sound came that has had no break since, and the last.
+    /// Returns how long ago the current, unbroken sound began, and how long ago the last buffer of sound arrived. `None`: no
+    /// sound yet.
     pub fn sound_ages(&self) -> Option<(Duration, Duration)> {
         Some((self.age(&self.first_sound)?, self.age(&self.last_sound)?))
     }
@@ -381,7 +383,7 @@ mod tests {
             silence.picture(now);
         }
         assert!((2900 * MS..3600 * MS).contains(&(now - stopped)), "{}", now - stopped);
-        // One picture in 5 s: given up all the same, or the muxer would hold them for ever.
+        // One picture in 5 s: the sound must still count as lost, because the muxer would wait for it for ever.
         silence.sound();
         for _ in 0..3 {
             now += 5000 * MS;
@@ -410,7 +412,7 @@ mod tests {
             assert!(!watch.on_sound_at(half * S / 2, 1));
         }
         assert_eq!(lasts(), 5 * S);
-        // One lone packet, after the sound was left out.
+        // A single packet, after the recording has continued without sound.
         assert!(!watch.on_sound_at(20 * S, 1));
         assert_eq!(lasts(), 0);
         watch.on_sound_at(22 * S, 1);

@@ -1,4 +1,4 @@
-//! Where a camera sends from: checked, and never shown with what could be a secret in it.
+//! The address of a camera's stream: checked, and never displayed with parts that could be secret.
 //!
 //! PURE.
 
@@ -21,8 +21,8 @@ pub enum Scheme {
     Srt,
 }
 
-/// A checked stream address. [`fmt::Display`] and [`fmt::Debug`] show host and port only: cameras have keys and passwords in paths
-/// and queries.
+/// A checked stream address. [`fmt::Display`] and [`fmt::Debug`] show only scheme, host and port, because paths and queries of
+/// cameras may contain keys and passwords.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     text: String,
@@ -33,10 +33,10 @@ pub struct Address {
 const SCHEMES: &str = "rtsp, rtsps, http, https, rtmp or srt";
 
 impl Address {
-    /// Checks an address.
+    /// Parses and checks an address.
     ///
     /// # Errors
-    /// What is wrong and what to write, without the address.
+    /// What is wrong and what to write. The text does not contain the address.
     pub fn parse(text: &str) -> Result<Self, String> {
         let example = "write it as rtsp://HOST/PATH";
         let url = Url::parse(text).map_err(|error| format!("url is not a stream address ({error}); {example}"))?;
@@ -48,7 +48,8 @@ impl Address {
             "srt" => Scheme::Srt,
             _ => return Err(format!("url must begin with {SCHEMES}; {example}")),
         };
-        // GStreamer takes what stands in front of the @ for both, also with a # in it.
+        // GStreamer treats everything before the @ as user name and password, even if it contains a #. `Url` would take the # for
+        // the beginning of the fragment.
         let behind = text.split_once("://").map_or("", |(_, behind)| behind);
         let mark = behind.find(['/', '?', '#']).and_then(|at| behind.get(at..));
         let has_mark = mark.is_some_and(|rest| rest.starts_with('#') && rest.contains('@'));
@@ -73,17 +74,17 @@ impl Address {
         })
     }
 
-    /// Returns the whole address, for the element that connects to it and for nothing else.
+    /// Returns the whole address. Use it only for the element that connects.
     pub fn secret(&self) -> &str {
         &self.text
     }
 
-    /// Returns the whole address with a user's name and password in it, as what follows the playlists of HLS takes them from there alone.
+    /// Returns the whole address with user name and password in it: the element that fetches HLS takes them only from there.
     pub fn with_login(&self, username: &str, password: &str) -> String {
         let Ok(mut url) = Url::parse(&self.text) else {
             return self.text.clone();
         };
-        // An address with a host takes both; they are escaped.
+        // Cannot fail for an address with a host, which `parse` requires. Both are percent-encoded.
         let _ = url.set_username(username);
         let _ = url.set_password(Some(password));
         url.into()
@@ -94,7 +95,7 @@ impl Address {
         self.shown.starts_with("rtsps:") || self.shown.starts_with("https:")
     }
 
-    /// Whether it is, by its name, a playlist of HLS.
+    /// Whether the address is, by its extension, an HLS playlist.
     pub fn is_hls(&self) -> bool {
         let path = self.text.split(['?', '#']).next().unwrap_or_default();
         self.scheme == Scheme::Http && path.to_ascii_lowercase().ends_with(".m3u8")

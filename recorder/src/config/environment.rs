@@ -1,20 +1,20 @@
-//! One camera from the environment, for a container that needs no file.
+//! Reads the configuration of one camera from the environment, for containers without a file.
 //!
-//! PURE: the variables are an argument. They are written down as the file that they stand for, so that one reader checks both.
+//! PURE: the variables are an argument. They are converted to the text of an equivalent file, so that one reader checks both.
 
 use super::{Config, Faulty, Surroundings, parse};
 
-/// A variable, and the key of the file that it stands for.
+/// A variable and the key of the file that it sets.
 type Variable = (&'static str, &'static str);
 
-/// Variables of the whole.
+/// Variables of the top level.
 const TOP: [Variable; 4] = [
     ("BUCKET", "bucket"),
     ("ENDPOINT_URI", "endpoint-uri"),
     ("SPOOL_DIR", "spool-dir"),
     ("LISTEN", "listen"),
 ];
-/// Variables of `[mqtt]`, which is there if the first is.
+/// Variables of `[mqtt]`. Without the first there is no such table.
 const MQTT: [Variable; 2] = [("MQTT_HOST", "host"), ("MQTT_PORT", "port")];
 /// Variables of the camera.
 const CAMERA: [Variable; 5] = [
@@ -30,7 +30,7 @@ const CAMERA: [Variable; 5] = [
 /// # Errors
 /// [`Faulty`] with every fault; each names its variable.
 pub fn from_environment(get: impl Fn(&str) -> Option<String>, surroundings: &Surroundings) -> Result<Config, Faulty> {
-    // An empty variable is how compose files leave one out; LISTEN="" is a value.
+    // Compose files leave a variable out by setting it to the empty text. LISTEN="" is a value: serve nothing.
     let set = |variable: &str| {
         get(variable)
             .filter(|value| !value.is_empty() || variable == "LISTEN")
@@ -57,7 +57,7 @@ pub fn from_environment(get: impl Fn(&str) -> Option<String>, surroundings: &Sur
     let text = lines.iter().map(|(_, line)| format!("{line}\n")).collect::<String>();
     parse(&text, surroundings).map_err(|mut faults| {
         for fault in &mut faults {
-            // The key of the file is of no use to somebody who has none.
+            // Name the variable, not the key: there is no file to write a key into.
             let missing = ["bucket", "id", "url"].into_iter().find(|key| {
                 fault.text.starts_with(&format!("{key} is missing"))
                     || fault.text.starts_with(&format!("this camera has no {key}"))
@@ -70,6 +70,7 @@ pub fn from_environment(get: impl Fn(&str) -> Option<String>, surroundings: &Sur
             };
             fault.text = match missing.and_then(by_key) {
                 Some(variable) => format!("{variable} is not set"),
+                // Each variable became one line of the text, so the line of a fault identifies its variable.
                 None => match lines.get(fault.line - 1) {
                     Some((variable, _)) => format!("{variable}: {}", fault.text),
                     None => std::mem::take(&mut fault.text),
@@ -84,12 +85,12 @@ pub fn from_environment(get: impl Fn(&str) -> Option<String>, surroundings: &Sur
     })
 }
 
-/// Whether Kubernetes, or `docker --link`, has set a variable such as `MQTT_PORT` for a service that is called `mqtt`.
+/// Whether Kubernetes or `docker --link` has set `MQTT_PORT`, as `tcp://ADDRESS:PORT`, because a service is called `mqtt`.
 fn is_of_a_service(value: &str) -> bool {
     ["tcp://", "udp://"].iter().any(|scheme| value.starts_with(scheme))
 }
 
-/// Writes a text as TOML does.
+/// Writes a text as a string of TOML.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

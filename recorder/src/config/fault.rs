@@ -1,4 +1,4 @@
-//! Faults of a configuration: collected by their place in the text, so that one run reports all of them.
+//! Collects the faults of a configuration with their places in the text, so that one run reports all of them.
 //!
 //! PURE.
 
@@ -12,7 +12,7 @@ pub struct Fault {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// What is wrong and what to write instead. Holds no value of the file that could be a credential.
+    /// What is wrong and what to write instead. Contains no value of the file that could be a credential.
     pub text: String,
 }
 
@@ -22,7 +22,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Collects faults while a text is read.
+/// The faults found so far in a text.
 pub(super) struct Faults<'t> {
     text: &'t str,
     found: RefCell<Vec<(usize, String)>>,
@@ -36,17 +36,17 @@ impl<'t> Faults<'t> {
         }
     }
 
-    /// Notes a fault at a byte offset of the text.
+    /// Adds a fault at a byte offset of the text.
     pub(super) fn add(&self, at: usize, text: impl Into<String>) {
         self.found.borrow_mut().push((at, text.into()));
     }
 
-    /// Whether a fault was noted at a byte offset.
+    /// Whether there is a fault at a byte offset.
     pub(super) fn is_told_at(&self, at: usize) -> bool {
         self.found.borrow().iter().any(|(known, _)| *known == at)
     }
 
-    /// Returns all faults in the order of the text, each once.
+    /// Returns all faults in the order of the text, without duplicates.
     pub(super) fn finish(self) -> Vec<Fault> {
         let mut found = self.found.into_inner();
         found.sort();
@@ -67,7 +67,7 @@ impl<'t> Faults<'t> {
     }
 }
 
-/// Returns the known word that `word` was probably meant to be.
+/// Returns the known word that `word` is probably meant to be: at most two typing errors away, or beginning with it.
 pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let written = word.to_lowercase().replace('_', "-");
     let close = |candidate: &&str| {

@@ -1,4 +1,4 @@
-//! The files that a configuration names: whether they can be used, and the passwords in them.
+//! Checks the files that a configuration names, and reads passwords.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,31 +6,34 @@ use std::path::{Path, PathBuf};
 
 use gcstreamer_storage::Credentials;
 
-/// A password, by the file that holds it. Read when it is used, so that a new one needs no restart.
+/// The file of a password. It is read at each use, so that a changed password needs no restart.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(PathBuf);
 
 impl Secret {
-    /// Names the file.
+    /// Creates a secret from the name of its file. Does not read it.
     pub fn in_file(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// Returns the file.
+    /// Returns the name of the file.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Reads the password; one trailing newline is not part of it. So a newline alone is the empty password, which cameras have that were
-    /// never set up; a file without a byte is one that was not written.
+    /// Reads the password. One newline at the end of the file is not part of it.
+    ///
+    /// A newline alone is therefore the empty password, of cameras that were never set up. A file of 0 bytes is an error: it was
+    /// not written yet.
     ///
     /// # Errors
-    /// Why the file cannot be used, without what it holds.
+    /// Why the file cannot be used. The text contains nothing of the file.
     pub fn read(&self) -> Result<Password, String> {
         let path = self.0.display();
         let text = std::fs::read(&self.0).map_err(|error| format!("{path} cannot be read: {error}"))?;
         let text = String::from_utf8(text).map_err(|_| format!("{path} is not text in UTF-8"))?;
         let password = text.strip_suffix('\n').unwrap_or(&text);
+        // Editors on Windows end lines with CR LF.
         let password = password.strip_suffix('\r').unwrap_or(password);
         match password {
             "" if text.is_empty() => Err(format!(
@@ -44,20 +47,21 @@ impl Secret {
     }
 }
 
-/// A password that was read. Never shown.
+/// A password that was read. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
 impl Password {
-    /// Returns it in clear, for the camera.
+    /// Returns the password in clear text, for the camera.
     pub fn clear(&self) -> &str {
         &self.0
     }
 
-    /// Returns a number, not 0, that changes with it.
+    /// Returns a number other than 0 that changes with the password.
     pub fn mark(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.0.hash(&mut hasher);
+        // Never 0, which means "no password".
         hasher.finish() | 1
     }
 }
@@ -74,7 +78,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Whether a file can be read.
+/// Checks that a file can be read.
 ///
 /// # Errors
 /// The system's error.
@@ -86,10 +90,10 @@ pub(super) fn check_readable(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether a file holds certificates. One that cannot be read is no concern of this.
+/// Checks that a file contains certificates. Ignores a file that cannot be read: [`check_readable`] reports that.
 ///
 /// # Errors
-/// What it lacks, and how to make one.
+/// The file contains none. The text says how to create one.
 pub(super) fn check_certificates(path: &Path) -> Result<(), String> {
     match std::fs::read(path) {
         Ok(text) if !String::from_utf8_lossy(&text).contains("-----BEGIN CERTIFICATE-----") => Err(format!(
@@ -100,10 +104,11 @@ pub(super) fn check_certificates(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether a file holds credentials of Cloud Storage. One that cannot be read is no concern of this. Not to be called by a task of tokio.
+/// Checks that a file contains credentials of Cloud Storage. Ignores a file that cannot be read: [`check_readable`] reports that.
+/// Must not be called from a tokio task, because it blocks on a runtime of its own.
 ///
 /// # Errors
-/// What is wrong with it, without what it holds.
+/// What is wrong with the file. The text contains nothing of it.
 pub(super) fn check_credentials(path: &Path) -> Result<(), String> {
     if std::fs::File::open(path).is_err() {
         return Ok(());
@@ -114,7 +119,7 @@ pub(super) fn check_credentials(path: &Path) -> Result<(), String> {
     checked.map_err(|error| error.to_string())
 }
 
-/// Whether `spool-dir` is there or can be made: its parent must exist.
+/// Checks that `spool-dir` exists or can be created, for which its parent must exist.
 ///
 /// # Errors
 /// What is missing and what to do.
@@ -159,7 +164,7 @@ mod tests {
         write("other\r\n");
         assert_eq!(read().clear(), "other");
         assert_ne!(mark(), before);
-        // Of a camera that was never set up.
+        // The empty password of a camera that was never set up.
         write("\n");
         assert_eq!(read().clear(), "");
         assert!(mark() != 0 && mark() != before);

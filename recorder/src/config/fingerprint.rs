@@ -9,10 +9,10 @@ use std::fmt;
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Reads 64 hexadecimal digits, with or without colons between the bytes.
+    /// Parses 64 hexadecimal digits, with or without colons between the bytes.
     ///
     /// # Errors
-    /// What to write.
+    /// The text says what to write.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
             "tls-fingerprint must be the SHA-256 of the camera's certificate, 64 hexadecimal digits: openssl s_client -connect HOST:322 \
@@ -31,7 +31,7 @@ impl Fingerprint {
         Ok(Self(bytes))
     }
 
-    /// Whether this is the SHA-256 in hexadecimal digits.
+    /// Whether this fingerprint equals a SHA-256 in hexadecimal digits.
     pub fn is(&self, hex: &str) -> bool {
         Self::parse(hex).as_ref() == Ok(self)
     }

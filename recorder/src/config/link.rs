@@ -1,4 +1,4 @@
-//! What a link to the broker is made from.
+//! Creates the settings of links to the broker.
 //!
 //! PURE.
 
@@ -13,14 +13,14 @@ use super::{IotCore, Mqtt};
 
 /// Shortest time between two states of a link.
 pub(crate) const STATE_GAP: Duration = Duration::from_secs(1);
-/// A power cut is noticed by the broker after one and a half of these.
+/// Keep-alive interval of MQTT. A broker notices a power cut after one and a half intervals (MQTT 3.1.1, 3.1.2.10).
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Default of `topic-prefix`.
 const TOPIC_PREFIX: &str = "gcstreamer/{device}";
-/// A token's life as `iotcorestatus` has it by default.
+/// Lifetime of a token: the default of `iotcorestatus`.
 const JWT_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// What all links of a recorder have in common; without TLS.
+/// Returns the settings that all links of a recorder share, without TLS.
 fn link(host: &str, port: u16, protocol: Protocol) -> LinkConfig {
     LinkConfig {
         host: host.to_owned(),
@@ -39,7 +39,7 @@ impl Mqtt {
     /// Returns the settings of a link with these topics. `discovery`: topic and payload for Home Assistant.
     pub(crate) fn link(&self, prefix: String, discovery: Option<(String, Bytes)>) -> LinkConfig {
         let protocol = Protocol::Mqtt(Plain {
-            // By default a camera's begins with "gcstreamer-": no id of a camera makes this one.
+            // With an underscore: the client ids of cameras begin with "gcstreamer-" by default, so none can equal this one.
             client_id: prefix.replace('/', "_"),
             username: self.username.clone(),
             password_file: self.password_file.clone(),
@@ -53,7 +53,7 @@ impl Mqtt {
         }
     }
 
-    /// Returns the settings of a link as some camera has it, to check them.
+    /// Returns the settings of a link of an example camera, to check them.
     pub(super) fn link_of_a_camera(&self) -> LinkConfig {
         let prefix = prefix_of(self.topic_prefix.as_deref().unwrap_or(TOPIC_PREFIX), "camera");
         let topic = |prefix: &String| format!("{}/device/gcstreamer_camera/config", prefix.trim_end_matches('/'));
@@ -67,7 +67,7 @@ impl Mqtt {
 }
 
 impl IotCore {
-    /// Returns the settings of a camera's link without what TLS needs, which is the system's, to check them.
+    /// Returns the settings of a camera's link, to check them. Without TLS, whose certificates come from the system.
     pub(super) fn link_of_a_camera(&self, id: &str, key: &Path) -> LinkConfig {
         let protocol = Protocol::IotCore(Device {
             project: self.project_id.clone(),
@@ -91,7 +91,7 @@ mod tests {
     use super::super::{Surroundings, parse};
     use super::*;
 
-    /// The client id of the recorder of this name.
+    /// Returns the client id of the recorder with this name.
     fn client_id(name: &str) -> String {
         let text = format!(
             "bucket = \"bucket\"\n[mqtt]\nhost = \"h\"\nname = \"{name}\"\n[[camera]]\nid = \"cam1\"\nurl = \"rtsp://h/s\""
@@ -117,7 +117,7 @@ mod tests {
         #[test]
         fn no_camera_has_the_client_id_of_a_recorder(name in "[a-z0-9_.-]{1,20}", id in "(recorder[-_/.]?)?[a-z0-9_./-]{0,20}") {
             for id in [id, format!("recorder-{name}"), format!("_recorder_{name}")] {
-                // As `iotcorestatus` makes it.
+                // As `iotcorestatus` builds it.
                 prop_assert!(check_id(&id).is_err() || client_id(&name) != format!("gcstreamer-{id}"), "{}", id);
             }
         }

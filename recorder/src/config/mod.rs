@@ -1,9 +1,11 @@
-//! What is to be recorded and where to: the file in TOML, or the environment for one camera.
+//! The configuration: which cameras to record and where to store them. Read from a TOML file, or for one camera from the
+//! environment.
 //!
-//! - [`load`] reads a file with all its faults; [`from_environment`] does the same for `RTSP_URL` and its companions.
-//! - `fault`, `section`, `read`, `address`, `fingerprint` PURE: places of faults, typed tables, what the keys mean, stream addresses, certificates.
+//! - [`load`] reads a file and reports all its faults; [`from_environment`] does the same for `RTSP_URL` and related variables.
+//! - `fault`, `section`, `read`, `address`, `fingerprint` PURE: places of faults, typed tables, meanings of keys, stream
+//!   addresses, certificates.
 //! - `link` PURE: the settings of a link to the broker.
-//! - `files`: looks at the files that a configuration names. [`Secret`]: a password, read when it is used.
+//! - `files`: checks the files that a configuration names. [`Secret`]: a password, read when it is used.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,17 +45,18 @@ pub struct Config {
     pub credentials_file: Option<PathBuf>,
     /// Property `spool-dir`; `None`: chunks wait in memory only.
     pub spool_dir: Option<PathBuf>,
-    /// Property `max-spool-bytes`, 0 = the file system but its reserve.
+    /// Property `max-spool-bytes`; 0: the whole file system except its reserve.
     pub max_spool_bytes: u64,
-    /// Payload in memory of all cameras together, bytes; `None`: a quarter of the memory of machine or cgroup.
+    /// Most payload in memory of all cameras of a process together, in bytes; `None`: a quarter of the memory of machine or
+    /// cgroup.
     pub max_memory_bytes: Option<u64>,
-    /// Upload limit of all cameras together, bytes/s, 0 = none.
+    /// Upload limit of all cameras together, in bytes/s; 0: none.
     pub max_bytes_per_second: u64,
-    /// Request limit of all cameras together, 1/s; `None`: see [`Config::requests_per_second`].
+    /// Request limit of all cameras together, in requests/s; `None`: see [`Config::requests_per_second`].
     pub max_requests_per_second: Option<f64>,
-    /// Where `/healthz`, `/readyz`, `/metrics` and `/status` are served; `None`: nowhere.
+    /// Address that serves `/healthz`, `/readyz`, `/metrics` and `/status`; `None`: none.
     pub listen: Option<SocketAddr>,
-    /// Where states are published.
+    /// Where states are published, if anywhere.
     pub broker: Option<Broker>,
     /// How many processes share the cameras.
     pub shard: Option<Shard>,
@@ -75,9 +78,9 @@ pub enum Broker {
 pub struct Mqtt {
     /// Name or address of the broker.
     pub host: String,
-    /// TCP port, 0 = by `tls`.
+    /// TCP port; 0: the default, by `tls`.
     pub port: u16,
-    /// Speak TLS.
+    /// Whether to use TLS.
     pub tls: bool,
     /// PEM file of the authorities to trust.
     pub root_certificates: Option<PathBuf>,
@@ -98,7 +101,7 @@ pub struct Mqtt {
 pub struct IotCore {
     /// Name or address of the bridge.
     pub host: String,
-    /// TCP port, 0 = 8883.
+    /// TCP port; 0: 8883.
     pub port: u16,
     /// Project of the registry.
     pub project_id: String,
@@ -115,7 +118,7 @@ pub struct Shard {
     pub pods: u32,
 }
 
-/// How RTP comes.
+/// How RTP is transported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
     /// In the RTSP connection.
@@ -123,11 +126,11 @@ pub enum Transport {
     Tcp,
     /// UDP only.
     Udp,
-    /// UDP, and TCP when nothing comes.
+    /// UDP, then TCP if no packet arrives.
     Auto,
 }
 
-/// What the stream is stored as.
+/// The container that a stream is stored in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Container {
     /// Fragmented MP4, which browsers play.
@@ -142,7 +145,7 @@ pub enum Container {
 }
 
 impl Container {
-    /// Returns the word of the file and of the label `container`.
+    /// Returns the name in the file and in the label `container` of metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fmp4 => "fmp4",
@@ -153,7 +156,7 @@ impl Container {
     }
 }
 
-/// What is done with a camera's sound.
+/// Whether to record a camera's sound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Audio {
     /// Recorded if there is any.
@@ -172,29 +175,29 @@ pub struct Camera {
     pub id: String,
     /// Its name for people.
     pub name: Option<String>,
-    /// Where it sends from.
+    /// Address of its stream.
     pub address: Address,
     /// User name at the camera.
     pub username: Option<String>,
     /// Its password.
     pub password: Option<Secret>,
-    /// How RTP comes.
+    /// How RTP is transported.
     pub transport: Transport,
-    /// What its stream is stored as.
+    /// The container that its stream is stored in.
     pub container: Container,
-    /// What is done with its sound.
+    /// Whether to record its sound.
     pub audio: Audio,
-    /// No picture for this long: it is frozen.
+    /// How long pictures may be missing before the camera counts as frozen.
     pub stall_timeout: Duration,
     /// Length of a chunk.
     pub max_size_time: Duration,
-    /// IANA zone of its place, for the dashboard.
+    /// IANA time zone of its location, for the dashboard.
     pub time_zone: String,
     /// Property `location` of its sink.
     pub location: Option<String>,
     /// Property `metadata` of its sink.
     pub metadata: BTreeMap<String, String>,
-    /// Whether it is to be recorded.
+    /// Whether to record it.
     pub enabled: bool,
     /// PEM file of its private key for `[iotcore]`.
     pub private_key_file: Option<PathBuf>,
@@ -204,11 +207,12 @@ pub struct Camera {
     pub tls_fingerprint: Option<Fingerprint>,
 }
 
-/// Pictures of HLS come a segment at a time, of mostly 2 to 10 s, each of which is asked for once it is whole.
+/// The least [`Camera::patience`] for HLS. Its pictures arrive a segment at a time, mostly of 2 to 10 s, and each segment is
+/// requested only after it is complete.
 const HLS_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Camera {
-    /// Returns how long pictures may stay away: `stall-timeout`, for HLS 30 s at least.
+    /// Returns how long pictures may be missing: `stall-timeout`, but at least 30 s for HLS.
     pub fn patience(&self) -> Duration {
         match self.address.is_hls() {
             true => self.stall_timeout.max(HLS_PATIENCE),
@@ -218,14 +222,15 @@ impl Camera {
 }
 
 impl Config {
-    /// Whether this process records a camera. `host`: the name of this machine, which ends in the number of the process with `[shard]`.
+    /// Whether this process records a camera. `host`: the name of this machine; with `[shard]` it ends in the number of the
+    /// process.
     pub fn is_ours(&self, camera: &Camera, host: &str) -> bool {
         self.shard
             .is_none_or(|shard| shard::ordinal(host) == Some(shard::pod_of(&camera.id, shard.pods)))
     }
 
-    /// Returns the request limit of this process: as set, else max(10, 2 × its cameras / chunk seconds) a second, so that a backlog
-    /// shrinks. `host` as for [`Config::is_ours`].
+    /// Returns the request limit of this process in requests/s: as set, otherwise max(10, 2 × its cameras / seconds of a chunk),
+    /// which is twice the usual need so that a backlog shrinks. `host`: as for [`Config::is_ours`].
     pub fn requests_per_second(&self, host: &str) -> f64 {
         let wanted = || {
             self.cameras
@@ -239,9 +244,11 @@ impl Config {
 }
 
 impl Config {
-    /// Returns the first part of the recorder's own topics, `gcstreamer/recorder/NAME`; `None` without `[mqtt]`. `host`: the name of
-    /// this machine, which is the recorder's unless it is given one. Several processes of one file with a name each have their number
-    /// behind it: two clients of a broker with one id throw each other out.
+    /// Returns the first part of the recorder's own topics, `gcstreamer/recorder/NAME`; `None` without `[mqtt]`. `NAME` is the
+    /// key `name`, otherwise `host`, the name of this machine.
+    ///
+    /// With `[shard]`, the number of the process is appended to a name that is set: the client id follows from it, and two
+    /// clients with the same id disconnect each other.
     pub fn presence_prefix(&self, host: &str) -> Option<String> {
         let Some(Broker::Mqtt(mqtt)) = &self.broker else { return None };
         let number = self
@@ -254,23 +261,24 @@ impl Config {
     }
 }
 
-/// What a configuration depends on besides its text.
+/// Everything besides its text that a configuration depends on.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// Folder that relative names of files start from.
+    /// Folder that relative file names refer to.
     pub folder: PathBuf,
     /// `$STATE_DIRECTORY`, the default of `spool-dir`.
     pub state_directory: Option<PathBuf>,
-    /// Look at the files that are named.
+    /// Whether to check the files that the configuration names.
     pub looks_at_files: bool,
-    /// Read credentials and private keys, too. A recorder does not before it starts: it records all the same while one of them is unusable.
+    /// Whether to check credentials and private keys as well. `run` does not at its start, because it also records while one of
+    /// them cannot be used.
     pub reads_keys: bool,
 }
 
 /// Every fault of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faulty {
-    /// The file, or what stands for it.
+    /// The name of the file, or of what replaces it, for example `environment`.
     pub file: String,
     /// At least one.
     pub faults: Vec<Fault>,
@@ -288,10 +296,10 @@ impl fmt::Display for Faulty {
 
 impl std::error::Error for Faulty {}
 
-/// Reads and checks a file, and looks at the files that it names. `reads_keys`: see [`Surroundings`].
+/// Reads and checks a file, including the files that it names. `reads_keys`: see [`Surroundings`].
 ///
 /// # Errors
-/// [`Faulty`] with every fault, one a line as `FILE:LINE:COLUMN: text`.
+/// [`Faulty`] with every fault. It displays one per line, as `FILE:LINE:COLUMN: text`.
 pub fn load(path: &Path, reads_keys: bool) -> Result<Config, Faulty> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| Faulty {
@@ -302,7 +310,7 @@ pub fn load(path: &Path, reads_keys: bool) -> Result<Config, Faulty> {
             text: format!("the file cannot be read: {error}"),
         }],
     })?;
-    // Some who are given a file take whole paths only.
+    // The elements and libraries that receive these file names do not all accept relative paths.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let surroundings = Surroundings {
         folder: absolute.parent().map(Path::to_path_buf).unwrap_or_default(),
@@ -313,17 +321,17 @@ pub fn load(path: &Path, reads_keys: bool) -> Result<Config, Faulty> {
     parse(&text, &surroundings).map_err(|faults| Faulty { file, faults })
 }
 
-/// Returns where a recorder serves its state; `None` for `listen = ""`. `text` is its file, `variable` its `LISTEN`.
+/// Returns where a recorder serves its state; `None` for `listen = ""`. `text`: its file. `variable`: its `LISTEN`.
 ///
-/// Only this one key is read: a recorder goes on while its file has faults, and is asked all the same. What the file does not say, or
-/// says wrong, is `LISTEN`'s, as in an image whose recorder was given its file by another name.
+/// Reads only this key, and ignores all faults: a recorder that runs keeps its settings while its file has faults, and must still
+/// be reachable. If the key is missing or wrong, `LISTEN` applies, as in an image whose recorder was started with another file.
 pub fn listens(text: Option<&str>, variable: Option<&str>) -> Option<SocketAddr> {
     let in_file = text.and_then(|text| {
         let (table, _) = toml::de::DeTable::parse_recoverable(text);
         let listen = table.get_ref().get("listen")?;
         Some(listen.get_ref().as_str()?.to_owned())
     });
-    // `Some(None)`: it serves nothing, and says so.
+    // `Some(None)`: the value is valid, and nothing is served.
     let address = |text: &str| match text {
         "" => Some(None),
         text => text.parse().ok().map(Some),
@@ -335,7 +343,7 @@ pub fn listens(text: Option<&str>, variable: Option<&str>) -> Option<SocketAddr>
         .unwrap_or_else(|| read::LISTEN.parse().ok())
 }
 
-/// Our folder of `$STATE_DIRECTORY`: systemd separates several by colons, and the first is ours.
+/// Returns our folder of `$STATE_DIRECTORY`: the first, as systemd separates several by colons.
 pub(crate) fn state_directory(variable: Option<&str>) -> Option<PathBuf> {
     let first = variable?.split(':').next().unwrap_or_default();
     (!first.is_empty()).then(|| PathBuf::from(first))

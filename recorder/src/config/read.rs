@@ -1,6 +1,6 @@
-//! What the keys of the file mean.
+//! Turns the keys of the file into a [`Config`].
 //!
-//! PURE, but for looking at the files that are named, which `super::files` does.
+//! PURE, except that `super::files` checks the files that the configuration names.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ use super::{
 /// Default of `listen`.
 pub(super) const LISTEN: &str = "127.0.0.1:9640";
 const SECOND: Duration = Duration::from_secs(1);
-/// `max-memory-bytes` of a sink is at least this.
+/// The least `max-memory-bytes` of a sink.
 pub(crate) const LEAST_MEMORY: u64 = 1 << 20;
 
 /// Reads the whole file.
@@ -74,7 +74,7 @@ struct Keys {
 }
 
 impl Keys {
-    /// Fills what is not set from the defaults.
+    /// Takes keys that are not set from the defaults.
     fn or(self, defaults: &Self) -> Self {
         let d = defaults.clone();
         Self {
@@ -134,6 +134,7 @@ impl<'a> Reader<'a> {
         let max_memory_bytes = top.whole("max-memory-bytes");
         let enabled = cameras.iter().filter(|camera| camera.enabled).count() as u64;
         let pods = shard.as_ref().map_or(1, |shard| u64::from(shard.pods));
+        // The cameras are spread over the pods, so each pod has about this many.
         let least = LEAST_MEMORY * enabled.div_ceil(pods).max(1);
         if let Some(memory) = max_memory_bytes.as_ref().filter(|memory| memory.value < least) {
             self.faults.add(
@@ -153,7 +154,7 @@ impl<'a> Reader<'a> {
             broker,
             shard,
             cameras,
-            // Last: without it all other keys have been read, and their faults are listed.
+            // Last: if it is missing, all other keys have been read before this returns, so that their faults are listed too.
             bucket: value(bucket)?,
         })
     }
@@ -164,7 +165,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text that must be there. A missing key is reported at line 1.
+    /// Reads a text that is required. Reports a missing key at line 1.
     fn required(&self, section: &Section<'a>, key: &'static str, hint: &str) -> Option<Placed<String>> {
         if section.find(key).is_none() {
             self.faults.add(0, format!("{key} is missing; {hint}"));
@@ -172,7 +173,7 @@ impl<'a> Reader<'a> {
         section.word(key)
     }
 
-    /// A file, relative to the folder of the configuration.
+    /// Reads the name of a file, relative to the folder of the configuration, and checks that it can be read.
     fn file(&self, section: &Section<'a>, key: &'static str) -> Option<Placed<PathBuf>> {
         let file = section.word(key)?.map(|name| self.surroundings.folder.join(name));
         if self.surroundings.looks_at_files
@@ -183,7 +184,7 @@ impl<'a> Reader<'a> {
         Some(file)
     }
 
-    /// `credentials-file`: that of Cloud Storage.
+    /// Reads `credentials-file`, the credentials of Cloud Storage.
     fn credentials(&self, top: &Section<'a>) -> Option<Placed<PathBuf>> {
         let file = self.file(top, "credentials-file")?;
         if self.surroundings.reads_keys
@@ -194,7 +195,7 @@ impl<'a> Reader<'a> {
         Some(file)
     }
 
-    /// `ca-file`: certificates in PEM form.
+    /// Reads `ca-file`, certificates in PEM form.
     fn certificates(&self, section: &Section<'a>) -> Option<Placed<PathBuf>> {
         let file = self.file(section, "ca-file")?;
         if self.surroundings.looks_at_files
@@ -228,7 +229,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Keys of the camera's own certificate that its address makes no use of; those of `[defaults]` are for the cameras that do.
+    /// Reports `ca-file` and `tls-fingerprint` if the address does not use them. Checks only the keys of the camera itself: those
+    /// of `[defaults]` are for the cameras that use them.
     fn check_certificates(&self, own: &Keys, address: Option<&Address>) {
         let Some(address) = address else { return };
         if let Some(file) = own.ca_file.as_ref().filter(|_| !address.is_encrypted()) {
@@ -327,20 +329,21 @@ impl<'a> Reader<'a> {
         Some(mqtt)
     }
 
-    /// What the link to the broker would say. The keys have the names of its settings; `at`: where a fault of none of them stands.
+    /// Reports a fault that the link to the broker finds, at the key of the same name. `at`: the place of a fault that belongs to
+    /// no key.
     fn check_link(&self, section: &Section<'a>, at: usize, link: &LinkConfig) {
         let Err(error) = gcstreamer_mqtt::check(link, self.surroundings.looks_at_files) else {
             return;
         };
         let named = error.setting_name().and_then(|name| section.find(name));
         let at = named.map_or(at, |found| found.span().start);
-        // A file that cannot be read was told of at its key.
+        // A file that cannot be read has already been reported at its key.
         if !self.faults.is_told_at(at) {
             self.faults.add(at, error.to_string());
         }
     }
 
-    /// One level of a topic.
+    /// Reads the recorder's name, which must be one level of a topic.
     fn recorder_name(&self, section: &Section<'a>) -> Option<String> {
         let name = section.word("name")?;
         if name.value.len() > 200 || name.value.chars().any(|c| matches!(c, '/' | '+' | '#') || c.is_control()) {
@@ -468,7 +471,7 @@ impl<'a> Reader<'a> {
                 .add(name.at, "srt has no user names; remove username and password-file");
         }
         let keys = own.or(defaults);
-        // Nor does a camera get a name without a password; those of `[defaults]` are for the cameras that take one.
+        // A camera needs both user name and password. A name from `[defaults]` does not apply to SRT, which takes none.
         let takes_name = address.as_ref().is_some_and(|address| address.scheme() != Scheme::Srt);
         if let (true, Some(name), None) = (takes_name, &keys.username, &keys.password)
             && !self.faults.is_told_at(name.at)
@@ -519,7 +522,7 @@ impl<'a> Reader<'a> {
         Some(id)
     }
 
-    /// A password without a name is never sent. A broker takes a name alone.
+    /// Reports a password without a user name, which would never be sent. The other way round is valid for a broker.
     fn check_pair(&self, username: Option<&Placed<String>>, password: Option<&Placed<Secret>>) {
         if let (None, Some(password)) = (username, password) {
             self.faults.add(password.at, "password-file needs a username beside it");
@@ -535,12 +538,13 @@ impl<'a> Reader<'a> {
             );
         }
         if let (Some(Broker::IotCore(bridge)), Some(key), Some(id)) = (broker, &keys.private_key_file, id) {
-            // Else the key itself is read when the camera is connected: it may come later than the file, as from a Secret.
+            // Without `reads_keys`, the key is read only when the camera is connected: its file may appear later, for example
+            // from a Kubernetes Secret.
             let link = bridge.link_of_a_camera(&id.value, &key.value);
             if let Err(error) = gcstreamer_mqtt::check(&link, self.surroundings.reads_keys) {
                 let is_key = error.setting_name() == Some("private-key-file");
                 let at = if is_key { key.at } else { id.at };
-                // A key of [defaults] is that of many, and one that cannot be read was told of.
+                // Report a key of [defaults] once, not for each camera, and not again if its file cannot be read.
                 if !is_key || !self.faults.is_told_at(at) {
                     self.faults.add(at, error.to_string());
                 }

@@ -1,4 +1,4 @@
-//! One table of the file: typed values by key, and a fault for every unknown key.
+//! Reads one table of the file: typed values by key, and a fault for every unknown key.
 //!
 //! PURE.
 
@@ -31,13 +31,13 @@ impl<T> Placed<T> {
 /// A table that is being read.
 pub(super) struct Section<'a> {
     table: &'a DeTable<'a>,
-    /// For texts, e.g. `[mqtt]`.
+    /// Its name in texts of faults, e.g. `[mqtt]`.
     name: &'static str,
     faults: &'a Faults<'a>,
     asked: RefCell<Vec<&'static str>>,
 }
 
-/// How a kind of value is called in a fault.
+/// Returns the name of a kind of value in texts of faults.
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
@@ -60,20 +60,21 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Returns the value of a key, which is known from now on.
+    /// Returns the value of a key. From now on [`Section::finish`] treats the key as known, even if it is absent.
     pub(super) fn find(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.asked.borrow_mut().push(key);
         let same = |(name, _): &(&'a Spanned<Cow<'a, str>>, _)| name.get_ref().as_ref() == key;
         self.table.iter().find(same).map(|(_, value)| value)
     }
 
-    /// Reads a value with `read`; another kind than `wanted` is a fault.
+    /// Reads a value with `read`. Reports a fault if the value is not of the kind `wanted`.
     fn typed<T>(&self, key: &'static str, wanted: &str, read: impl Fn(&DeValue<'a>) -> Option<T>) -> Option<Placed<T>> {
         let found = self.find(key)?;
         let at = found.span().start;
         let value = read(found.get_ref());
         if value.is_none() {
             let text = match found.get_ref() {
+                // An integer of the right kind that did not fit: negative, or above 64 bits.
                 DeValue::Integer(number) if wanted.starts_with("a whole number") => {
                     format!("{key} must be {wanted} to {}, not {}", u64::MAX, number.as_str())
                 }
@@ -89,7 +90,7 @@ impl<'a> Section<'a> {
             DeValue::String(text) => Some(text.to_string()),
             _ => None,
         })?;
-        // No property and no path can hold one.
+        // Neither properties of GStreamer nor paths can contain a NUL: the bindings panic at one.
         if text.value.contains('\0') {
             self.faults.add(text.at, format!("{key} holds a NUL character; remove it"));
             return None;
@@ -97,7 +98,7 @@ impl<'a> Section<'a> {
         Some(text)
     }
 
-    /// A text that must hold something.
+    /// Reads a text that must not be empty.
     pub(super) fn word(&self, key: &'static str) -> Option<Placed<String>> {
         let text = self.text(key)?;
         if text.value.is_empty() {
@@ -122,7 +123,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A whole number between `least` and `most`.
+    /// Reads a whole number from `least` to `most`, both included.
     pub(super) fn within(&self, key: &'static str, least: u64, most: u64) -> Option<Placed<u64>> {
         let number = self.whole(key)?;
         if number.value < least || number.value > most {
@@ -148,7 +149,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A duration, written as `"500ms"`, `"10s"`, `"5m"` or `"1h"`, between two limits.
+    /// Reads a duration from `least` to `most`, written as `"500ms"`, `"10s"`, `"5m"` or `"1h"`.
     pub(super) fn duration(&self, key: &'static str, least: Duration, most: Duration) -> Option<Placed<Duration>> {
         let found = self.find(key)?;
         let at = found.span().start;
@@ -173,7 +174,7 @@ impl<'a> Section<'a> {
         Some(Placed { value, at })
     }
 
-    /// One of a few words.
+    /// Reads a text that must be one of `choices`.
     pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&'static str, T)]) -> Option<Placed<T>> {
         let text = self.text(key)?;
         if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text.value) {
@@ -188,7 +189,7 @@ impl<'a> Section<'a> {
         None
     }
 
-    /// A table of texts.
+    /// Reads a table of texts.
     pub(super) fn texts(&self, key: &'static str) -> Option<Placed<BTreeMap<String, String>>> {
         let found = self.find(key)?;
         let at = found.span().start;
@@ -215,7 +216,7 @@ impl<'a> Section<'a> {
         Some(Placed { value: texts, at })
     }
 
-    /// A table inside.
+    /// Returns the table under a key. `name`: its name in texts of faults.
     pub(super) fn table(&self, key: &'static str, name: &'static str) -> Option<Section<'a>> {
         let found = self.find(key)?;
         match found.get_ref() {
@@ -230,7 +231,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The tables of a list `[[key]]`, each with its place.
+    /// Returns the tables of a list `[[key]]`, each with its place (byte offset).
     pub(super) fn tables(&self, key: &'static str, name: &'static str) -> Vec<(usize, Section<'a>)> {
         let Some(found) = self.find(key) else { return Vec::new() };
         let wrong = |at: usize, value: &DeValue<'_>| {
@@ -251,14 +252,14 @@ impl<'a> Section<'a> {
         sections
     }
 
-    /// Reports a key that must not stand in this table although another table has it.
+    /// Reports a key that belongs in another table.
     pub(super) fn misplaced(&self, key: &'static str, why: &str) {
         if let Some(found) = self.find(key) {
             self.faults.add(found.span().start, format!("{key} {why}"));
         }
     }
 
-    /// Reports unknown keys.
+    /// Reports all keys that were not asked for with [`Section::find`].
     pub(super) fn finish(self) {
         let asked = self.asked.into_inner();
         for (name, _) in self.table {
@@ -266,6 +267,7 @@ impl<'a> Section<'a> {
             if asked.contains(&word) {
                 continue;
             }
+            // The most likely unknown key, and a similar name is no help: a password must not be in this file.
             if word == "password" {
                 let text =
                     "a password does not stand in this file: put it into a file of its own and name that with password-file";
@@ -276,7 +278,7 @@ impl<'a> Section<'a> {
                 Some(key) => format!("; did you mean {key}?"),
                 None => String::new(),
             };
-            // A name could be anything, a value on the wrong side included.
+            // Show only names that look like keys: a misplaced value, such as a password, must not appear in the log.
             let shown = if word.len() <= 40 && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
                 format!("unknown key {word}")
             } else {
@@ -302,7 +304,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.checked_mul(ms)?))
 }
 
-/// Writes a duration as the file has it.
+/// Writes a duration in the form of the file.
 pub(super) fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     match ms {

@@ -1,4 +1,4 @@
-//! A file is read as a whole, and every kind of fault is found with its place.
+//! Tests that a file is read completely, and that every kind of fault is reported with its place.
 
 use super::*;
 
@@ -103,7 +103,7 @@ fn the_request_limit_follows_from_the_cameras_unless_it_is_set() {
     ))
     .unwrap();
     assert!((set.requests_per_second("nvr") - 2.5).abs() < 1e-9);
-    // Six processes that share the cameras of a file may together ask for as much as one would.
+    // Six processes that share the cameras of a file have the same request limit together as one process.
     let shared = read(&format!("bucket = \"my-bucket\"\n[shard]\npods = 6\n{}", cameras(1200))).unwrap();
     let limits: Vec<f64> = (0..6).map(|pod| shared.requests_per_second(&format!("nvr-{pod}"))).collect();
     assert!((limits.iter().sum::<f64>() - 240.0).abs() < 1e-6, "{limits:?}");
@@ -130,7 +130,7 @@ fn a_memory_limit_that_fits_the_cameras_of_one_process_is_accepted_whatever_else
     assert!(read(&format!("{}{}", head("64_000_000"), cameras(1000, ""))).is_err());
 }
 
-/// A file with a top, a camera's further lines and further tables; what is wrong with it: place and words.
+/// Parses a file made of top-level lines, further lines of a camera and further tables. Returns its faults: place and text.
 const BAD: &[(&str, &str, &str, &str)] = &[
     // (top lines, lines of the camera, further tables, expected)
     ("", "url = \"rtsp://h/\"", "", "1:1: bucket is missing"),
@@ -583,7 +583,7 @@ fn a_service_that_is_called_mqtt_sets_no_port_of_the_broker() {
             other => panic!("{other:?}"),
         }
     };
-    // As Kubernetes and docker --link have them.
+    // As Kubernetes and docker --link set them.
     assert_eq!((read("tcp://10.96.1.2:1883"), read("udp://[fd00::2]:1883")), (0, 0));
     assert_eq!(read("1884"), 1884);
 }

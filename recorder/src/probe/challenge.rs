@@ -1,4 +1,4 @@
-//! What kind of credentials a camera asks for, by the headers of its answer.
+//! Reads from the headers of an answer which kind of authentication a camera requires.
 //!
 //! PURE.
 
@@ -8,20 +8,20 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Authentication {
-    /// It sends to everybody.
+    /// The camera requires none.
     None,
-    /// Basic alone: the password is readable on its way.
+    /// Only Basic, which sends the password unencrypted.
     Basic,
-    /// Digest with MD5, which the recorder speaks.
+    /// Digest with MD5, which the recorder supports.
     DigestMd5,
-    /// Digest with SHA-256 alone, which `rtspsrc` does not speak.
+    /// Only Digest with SHA-256, which `rtspsrc` does not support.
     DigestSha256,
-    /// Something else, or no answer that can be read.
+    /// Something else, or an answer that is not understood.
     Unknown,
 }
 
 impl Authentication {
-    /// Returns the best that an answer to a request without credentials offers.
+    /// Returns the best kind that the recorder supports among those in the answer to a request without credentials.
     pub fn of_answer(answer: &str) -> Self {
         let mut lines = answer.split("\r\n");
         match lines.next().and_then(|status| status.split(' ').nth(1)) {
@@ -47,7 +47,7 @@ impl Authentication {
         }
     }
 
-    /// Returns the words for people.
+    /// Returns the name for people.
     pub const fn words(self) -> &'static str {
         match self {
             Self::None => "none",

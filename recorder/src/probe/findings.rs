@@ -1,4 +1,4 @@
-//! What was found out about a camera: as JSON, for people, and what to do about it.
+//! The results of a probe: as JSON, as text for people, and advice.
 //!
 //! PURE.
 
@@ -14,16 +14,16 @@ use crate::camera::measure::Measured;
 /// Everything about one camera.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    /// Its address without what could be a secret.
+    /// Its address without parts that could be secret.
     pub camera: String,
-    /// What it asks for; `None`: not asked.
+    /// The authentication that it requires; `None`: not asked.
     pub authentication: Option<Authentication>,
-    /// Its pictures.
+    /// What was measured.
     pub measured: Measured,
 }
 
 impl Findings {
-    /// Whether it can be recorded as it is.
+    /// Whether the camera can be recorded with its present settings.
     pub fn is_recordable(&self) -> bool {
         self.measured.failure.is_none() && self.measured.picture.is_some()
     }
@@ -76,7 +76,7 @@ impl Findings {
         }
     }
 
-    /// Returns one JSON object; `null` is unknown.
+    /// Returns one JSON object; `null` means unknown.
     pub fn json(&self) -> Value {
         let measured = &self.measured;
         json!({

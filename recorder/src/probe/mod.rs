@@ -1,6 +1,8 @@
-//! `gcstreamer-recorder probe URL`: what a camera sends, and what to change about it before it is recorded.
+//! `gcstreamer-recorder probe URL`: measures what a camera sends, and advises what to change about it before it is recorded.
 //!
-//! - [`run`]: asks the camera, one connection after the other. - [`challenge`] PURE: what a 401 asks for. - [`findings`] PURE: texts and advice.
+//! - [`run`]: asks the camera, one connection after the other.
+//! - [`challenge`] PURE: what a 401 asks for.
+//! - [`findings`] PURE: texts and advice.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -17,22 +19,22 @@ pub mod findings;
 use challenge::Authentication;
 use findings::Findings;
 
-/// For one answer.
+/// How long to wait for one answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Longest answer that is read, bytes.
+/// Most bytes of an answer that are read.
 const LONGEST: u64 = 16 << 10;
 
-/// What to ask.
+/// The arguments of a probe.
 #[derive(Clone, Debug, Default)]
 pub struct Question {
     /// Keys of `[[camera]]` and their values.
     pub keys: Vec<(&'static str, String)>,
-    /// Pictures are measured for this long.
+    /// How long to measure pictures.
     pub time: Duration,
 }
 
 impl Question {
-    /// Checks the keys as those of a file are.
+    /// Checks the keys like those of a file.
     ///
     /// # Errors
     /// Every fault.
@@ -48,7 +50,7 @@ impl Question {
             reads_keys: false,
         };
         parse(&text, &surroundings).map_err(|mut faults| {
-            // There are no lines.
+            // The text was generated: its lines mean nothing to the user.
             faults.iter_mut().for_each(|fault| (fault.line, fault.column) = (1, 1));
             Faulty {
                 file: "probe".to_owned(),
@@ -70,7 +72,7 @@ fn toml_text(text: &str) -> String {
     format!("\"{escaped}\"")
 }
 
-/// Asks a camera. Blocks for about `time` and some seconds.
+/// Probes a camera. Blocks for `time` and, usually, some seconds more.
 ///
 /// # Errors
 /// GStreamer cannot be started.
@@ -80,11 +82,12 @@ pub fn run(config: &Config, time: Duration) -> Result<Findings, gst::glib::Error
         return Ok(Findings::default());
     };
     let authentication = match camera.address.scheme() {
-        // Without credentials: no account is locked by it.
+        // Without credentials, so that it cannot lock an account.
         Scheme::Rtsp => describe(camera.address.secret()).map(|answer| Authentication::of_answer(&answer)),
         _ => None,
     };
     let storage = Arc::new(Storage::of(config, "probe"));
+    // After `describe` has closed its connection: cameras allow few sessions.
     let measured: Measured = measure::measure(camera, &storage, time);
     Ok(Findings {
         camera: camera.address.to_string(),
@@ -93,7 +96,7 @@ pub fn run(config: &Config, time: Duration) -> Result<Findings, gst::glib::Error
     })
 }
 
-/// The answer to a DESCRIBE without credentials; `None` where there is none.
+/// Sends a DESCRIBE without credentials and returns the answer, up to its blank line; `None` if the camera cannot be reached.
 fn describe(url: &str) -> Option<String> {
     let parsed = url::Url::parse(url).ok()?;
     let host = parsed.host_str()?.trim_matches(['[', ']']);

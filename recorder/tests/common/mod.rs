@@ -1,4 +1,4 @@
-//! The recorder as a process of its own, into a scripted Cloud Storage, and ffprobe as the judge of what arrives there.
+//! Runs the recorder as a process that uploads to a scripted Cloud Storage, and checks the stored chunks with ffprobe.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../../../tests/common/gcs_server.rs"]
@@ -63,7 +63,7 @@ impl Recorder {
         Self::spawn(program(), folder, server, configuration, variables)
     }
 
-    /// Runs it by another command, which gets the program and its arguments behind its own.
+    /// Runs it through another command, which gets the program and its arguments after its own.
     pub fn start_by(mut command: Command, server: &GcsServer, configuration: &str) -> Self {
         command.env_remove("STORAGE_EMULATOR_HOST").stdin(Stdio::null());
         command.arg(env!("CARGO_BIN_EXE_gcstreamer-recorder"));
@@ -107,7 +107,7 @@ impl Recorder {
         Self { child, port, folder }
     }
 
-    /// Writes another configuration and asks for it to be read.
+    /// Writes another configuration and sends SIGHUP.
     pub fn reload(&self, server: &GcsServer, configuration: &str) {
         write_configuration(&self.folder.path().join("recorder.toml"), server, self.port, configuration);
         self.signal(rustix::process::Signal::HUP);
@@ -118,7 +118,7 @@ impl Recorder {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// What `ps` shows to everybody.
+    /// Returns the command line that `ps` shows to all users.
     pub fn command_line(&self) -> String {
         std::fs::read_to_string(format!("/proc/{}/cmdline", self.child.id())).unwrap()
     }
@@ -156,7 +156,7 @@ impl Recorder {
         }
     }
 
-    /// Ends it as a user does; its log.
+    /// Ends the recorder as a user does. Returns its log.
     pub fn stop(mut self) -> (ExitStatus, String) {
         self.signal(rustix::process::Signal::INT);
         let until = Instant::now() + Duration::from_secs(60);
@@ -170,7 +170,7 @@ impl Recorder {
         }
     }
 
-    /// As a power cut of this process alone.
+    /// Kills the recorder, like a power cut of this process alone.
     pub fn kill(mut self) -> tempfile::TempDir {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -256,11 +256,11 @@ fn temporary(name: &str, data: &[u8]) -> tempfile::NamedTempFile {
     file
 }
 
-/// What decoders make of a chunk.
+/// The result of decoding a chunk.
 pub struct Decoded {
-    /// Times of the pictures, in the order in which they come out.
+    /// Times of the pictures in output order.
     pub shown: Vec<i64>,
-    /// Their complaints.
+    /// Errors of the decoders.
     pub said: String,
     /// Packets of sound.
     pub sound: u64,
@@ -286,20 +286,21 @@ pub fn decode(chunk: &Chunk) -> Decoded {
     }
 }
 
-/// Pictures in a chunk that decode, each shown after the one before; what the decoders have to say; sound packets.
+/// Decodes a chunk. Returns the number of pictures with increasing times, the errors of the decoders and the number of sound
+/// packets.
 pub fn judge(chunk: &Chunk) -> (u64, String, u64) {
     let Decoded { shown, said, sound } = decode(chunk);
     assert!(shown.is_sorted_by(|a, b| a < b), "{}: {shown:?}", chunk.name);
     (shown.len() as u64, said, sound)
 }
 
-/// Writes a chunk that is at fault where it can be looked at; its name and that place.
+/// Writes a faulty chunk to a file for inspection. Returns its name and the path of that file.
 fn kept(chunk: &Chunk) -> String {
     let (_, path) = temporary(&chunk.name, &chunk.data).keep().unwrap();
     format!("{} ({})", chunk.name, path.display())
 }
 
-/// Every chunk plays alone. All pictures, all sound packets.
+/// Asserts that every chunk plays alone. Returns the number of all pictures and of all sound packets.
 pub fn assert_each_plays(chunks: &[Chunk]) -> (u64, u64) {
     let (mut pictures, mut sound) = (0, 0);
     for chunk in chunks {

@@ -24,7 +24,7 @@ const UPLOADS: usize = 4;
 const LONGEST_ANSWER: u64 = 800 * MS;
 /// Key frame interval.
 const KEY_INTERVAL: u64 = 2 * SECOND;
-/// An address that nobody answers: the kernel gives up asking for it.
+/// How long the kernel tries to connect to an address that does not answer.
 const NO_ANSWER: u64 = 3 * SECOND;
 const STORED: u64 = 200 * MS;
 const REFUSED: u64 = 50 * MS;
@@ -45,7 +45,7 @@ pub(crate) struct Scenario {
     pub(crate) length: Duration,
 }
 
-/// What came of it. "Peak": in one second.
+/// The results. A peak is the maximum in one second.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
     pub(crate) pods: usize,
@@ -302,7 +302,7 @@ impl World {
                 Action::End(attempt) => self.tell(camera, Event::Gone(attempt)),
             }
         }
-        // Of a stream that plays the watchdog alone would wake, and there are pictures.
+        // While a stream plays, only the watchdog would wake the supervisor, and pictures arrive.
         if self.cameras[camera].plays.is_none()
             && let Some(wake) = self.cameras[camera].supervisor.wake_at()
         {

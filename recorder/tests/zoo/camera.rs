@@ -28,47 +28,47 @@ pub(crate) struct Act {
     pub(crate) thinks: Duration,
     /// User name and password that it wants.
     pub(crate) wants: Option<(&'static str, &'static str)>,
-    /// How they have to come.
+    /// The kind of authentication that it requires.
     pub(crate) login: Login,
-    /// It accepts connections and says nothing, or closes them, or talks nonsense.
+    /// It accepts connections but does not speak RTSP on them.
     pub(crate) rude: Option<Rude>,
-    /// After this many pictures …
+    /// After this many pictures, `then` happens.
     pub(crate) pictures: Option<u64>,
-    /// … and this of the next one …
+    /// The part of the next picture that is sent before `then`.
     pub(crate) torn: Option<Torn>,
-    /// … it does this.
+    /// What happens after `pictures`.
     pub(crate) then: Then,
     /// What it changes about each packet of pictures.
     pub(crate) spoil: Option<fn(&mut [u8], bool)>,
     /// What it writes instead of a correct SDP.
     pub(crate) sdp: Option<fn(&str) -> String>,
-    /// After this many pictures, and after as many again, it sends nothing for this long.
+    /// After this many pictures, and again after the same number, it sends nothing for this long.
     pub(crate) pauses: Option<(u64, Duration)>,
-    /// It begins behind this many pictures, and those up to the next key frame cannot be shown.
+    /// It starts after this many pictures of its track. Those before the next key frame cannot be decoded.
     pub(crate) skips: u64,
     /// After this many pictures they come from another source (SSRC).
     pub(crate) changes_source: Option<u64>,
-    /// It agrees to UDP too, and none of its packets arrives.
+    /// It accepts UDP as well, but none of its packets arrives.
     pub(crate) loses_udp: bool,
-    /// Sound is sent from here to here.
+    /// The time range in which sound is sent.
     pub(crate) sound: Option<(Duration, Duration)>,
     /// `Content-Base` of its DESCRIBE.
     pub(crate) base: Option<&'static str>,
     /// It sends DESCRIBE to this path of its own first.
     pub(crate) redirects: Option<&'static str>,
-    /// It ends a session that receives nothing for this many seconds, and knows OPTIONS only.
+    /// It ends a session without a request for this many seconds. The only keep-alive that it supports is OPTIONS.
     pub(crate) session_timeout: Option<u64>,
-    /// What its RTCP says about the time, NTP seconds.
+    /// The time in its RTCP, in NTP seconds.
     pub(crate) ntp: Option<u32>,
-    /// What has gathered in this time is sent at once.
+    /// It collects packets for this long and sends them in a burst.
     pub(crate) burst: Duration,
-    /// Bytes that leave it at once.
+    /// It writes this many bytes at a time.
     pub(crate) dribbles: Option<usize>,
-    /// Each packet comes twice.
+    /// It sends each packet twice.
     pub(crate) is_double: bool,
-    /// Numbers and time stamps begin shortly before they start again from 0.
+    /// Sequence numbers and time stamps start shortly before they wrap to 0.
     pub(crate) wraps: bool,
-    /// `RTP-Info` of its PLAY says numbers that are ahead of what it sends by so much.
+    /// The sequence numbers in the `RTP-Info` of its PLAY are ahead of those that it sends by this.
     pub(crate) info: Option<u16>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) enum Login {
     #[default]
     Basic,
     Digest,
-    /// Digest with SHA-256 alone.
+    /// Only Digest with SHA-256.
     Sha256,
     /// Digest, each nonce for one request; OPTIONS and DESCRIBE need none.
     Nonces,
@@ -96,17 +96,17 @@ pub(crate) enum Then {
     #[default]
     Freeze,
     Close,
-    /// It says nothing any more, as if the cable was cut.
+    /// It sends nothing more and answers nothing, as if the cable was cut.
     Vanish,
     /// Bytes that are no RTSP.
     Garbage,
     /// Another track, to the end.
     Change(&'static str),
-    /// Another track for as many pictures, then the first again, and so on.
+    /// Another track for the same number of pictures, then the first again, and so on.
     Flap(&'static str),
 }
 
-/// What the script's tests ask it.
+/// What tests can observe.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) connections: AtomicUsize,
@@ -114,9 +114,9 @@ pub(crate) struct Seen {
     pub(crate) most_open: AtomicUsize,
     /// Requests that carried credentials.
     pub(crate) logins: AtomicUsize,
-    /// Whole pictures that were sent, those after a change left out.
+    /// Whole pictures sent, without those after a change.
     pub(crate) pictures: AtomicU64,
-    /// Since when the present connection sends, and when the last picture was sent.
+    /// When the present connection began to send, and when the last picture was sent.
     pub(crate) sending: Mutex<(Option<Instant>, Option<Instant>)>,
     /// Whether sending is over.
     pub(crate) stop: AtomicBool,
@@ -228,7 +228,7 @@ impl Connection {
         }
     }
 
-    /// Whether the connection goes on.
+    /// Returns whether the connection continues.
     fn answer(&mut self, request: &str, headers: &BTreeMap<String, String>) -> std::io::Result<bool> {
         let mut words = request.split(' ');
         let (method, url) = (words.next().unwrap_or(""), words.next().unwrap_or("").to_owned());
@@ -340,7 +340,7 @@ impl Connection {
         }
     }
 
-    /// Whether these credentials open it.
+    /// Whether these credentials are accepted.
     fn is_let_in(&self, method: &str, authorization: Option<&String>) -> bool {
         let Some((user, password)) = self.act.wants else { return true };
         let Some(authorization) = authorization else { return false };
@@ -376,7 +376,7 @@ impl Connection {
         sdp
     }
 
-    /// Sends in a thread of its own; this one goes on answering.
+    /// Starts a thread that sends, while this one continues to answer requests.
     fn play(&self) {
         let (act, seen, out) = (self.act.clone(), Arc::clone(&self.seen), Arc::clone(&self.out));
         let channels = self.channels.clone();
@@ -501,7 +501,8 @@ fn play(act: &Act, seen: &Seen, out: &Mutex<TcpStream>, channels: &BTreeMap<usiz
     }
 }
 
-/// Old enough for a chunk that began there to hold pictures and sound: of less ffprobe says that there is too little to tell.
+/// The age of a key frame after which the chunk that begins with it has enough pictures and sound: ffprobe cannot analyse a
+/// shorter one.
 const AFTER_KEY: Duration = Duration::from_millis(600);
 
 /// Whether a key frame or its parameter sets begin in a packet (RFC 6184, RFC 7798).
@@ -523,7 +524,7 @@ fn begins_key(packet: &super::media::Packet, is_h265: bool) -> bool {
     matches!(kind, 5 | 7 | 8)
 }
 
-/// Packets of one track and of the other by turns: for as many pictures each, at their own times.
+/// Returns packets of two tracks in turns, the same number of pictures from each, at their own times.
 fn flapping<'t>(one: &'t Track, other: &'t Track, pictures: u64) -> Vec<&'t super::media::Packet> {
     let mut all = Vec::new();
     for (parity, track) in [(0, one), (1, other)] {
@@ -539,7 +540,7 @@ fn flapping<'t>(one: &'t Track, other: &'t Track, pictures: u64) -> Vec<&'t supe
     all
 }
 
-/// RTCP: this packet's time stamp is that time.
+/// Returns a sender report that pairs this packet's time stamp with that time.
 fn sender_report(packet: &[u8], ntp_seconds: u32) -> Vec<u8> {
     let mut report = vec![0x80, 200, 0, 6];
     report.extend_from_slice(&packet[8..12]);
@@ -550,7 +551,7 @@ fn sender_report(packet: &[u8], ntp_seconds: u32) -> Vec<u8> {
     report
 }
 
-/// The same session goes on with other pictures.
+/// Continues the same session with other pictures.
 fn change(
     act: &Act,
     out: &Mutex<TcpStream>,

@@ -1,4 +1,4 @@
-//! What plain `gst-launch-1.0` makes of each camera of the zoo: the first column of docs/zoo.md.
+//! Records each camera of the zoo with plain `gst-launch-1.0`: the first column of docs/zoo.md.
 
 use std::fmt::Write as _;
 use std::process::{Child, Command, Stdio};
@@ -12,12 +12,12 @@ use super::list::{Expected, Sound, zoo};
 
 /// Time that each camera has: the first fault comes after three seconds, and a camera is back soon after.
 const WATCHED: Duration = Duration::from_secs(20);
-/// Ctrl-C with `-e` has this long to end the line.
+/// How long a line may take to end after Ctrl-C with `-e`.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Lines at once.
 const AT_ONCE: usize = 13;
 
-/// What somebody writes for a camera after a look at its SDP.
+/// Returns the line that a user would write after reading the SDP of a camera.
 fn line(id: &str, more: &str, act: &Act, camera: &Camera, server: &GcsServer) -> String {
     let codec = match act.sends.first() {
         Some(name) if name.starts_with("h265") => "h265",
@@ -77,7 +77,7 @@ fn launch(line: &str) -> Child {
         .unwrap()
 }
 
-/// Ctrl-C. How a line had ended by itself before.
+/// Sends Ctrl-C. Returns how the line had ended by itself before that, if it had.
 fn interrupt(child: &mut Child) -> Option<String> {
     if let Some(status) = child.try_wait().unwrap() {
         let how = status.code().map(|code| format!("ends with status {code}"));
@@ -87,7 +87,7 @@ fn interrupt(child: &mut Child) -> Option<String> {
     None
 }
 
-/// What there is to say of a line that got Ctrl-C, which has until then.
+/// Returns how a line ended after Ctrl-C; it may take until then.
 fn wait(child: &mut Child, until: Instant) -> String {
     loop {
         if child.try_wait().unwrap().is_some() {
@@ -102,7 +102,7 @@ fn wait(child: &mut Child, until: Instant) -> String {
     }
 }
 
-/// What is in the bucket, in words; the complaints of decoders are printed.
+/// Describes what is in the bucket. Prints the errors of decoders.
 #[expect(clippy::print_stdout, reason = "a tool that is run by hand")]
 fn verdict(server: &GcsServer, id: &str, acts: usize, wants_sound: bool, camera: &Camera, ending: &str) -> String {
     let chunks = chunks(server, &format!("zoo/{id}"));
@@ -195,7 +195,7 @@ fn plain_gst_launch_on_each_camera_of_the_zoo() {
         running
             .iter()
             .for_each(|(.., camera, _)| camera.seen.stop.store(true, Ordering::SeqCst));
-        // What is on its way passes the jitter buffer.
+        // Wait until packets in flight have passed the jitter buffer.
         std::thread::sleep(Duration::from_secs(1));
         let by_themselves: Vec<_> = running.iter_mut().map(|(.., child)| interrupt(child)).collect();
         let until = Instant::now() + PATIENCE;

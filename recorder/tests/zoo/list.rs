@@ -1,4 +1,4 @@
-//! The cameras of the zoo, and what must come of each.
+//! The cameras of the zoo, and the expected result of each.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn rude(how: Rude) -> Act {
     }
 }
 
-/// It freezes in the middle of a picture: that of the fourth key frame.
+/// It freezes in the middle of the fourth key frame.
 fn torn(track: &'static str, how: Torn) -> Act {
     Act {
         pictures: Some(45),
@@ -68,7 +68,7 @@ fn wrong_marker(packet: &mut [u8], ends_picture: bool) {
     packet[1] = packet[1] & 0x7f | if ends_picture { 0 } else { 0x80 };
 }
 
-/// Its clock does not count.
+/// Its time stamps freeze.
 fn one_time(packet: &mut [u8], _: bool) {
     packet[4..8].copy_from_slice(&[0x3b, 0x9a, 0xca, 0]);
 }
@@ -84,7 +84,7 @@ fn lines(sdp: &str, keep: impl Fn(&str) -> bool) -> String {
     sdp.split_inclusive("\r\n").filter(|line| keep(line)).collect()
 }
 
-/// Name, further lines of the configuration, script, what must come of it.
+/// Name, further lines of the configuration, script, expected result.
 pub(crate) fn zoo() -> Vec<(&'static str, &'static str, Vec<Act>, Expected)> {
     use Expected::{Fault, OneAttempt, Recorded};
     let announced = |section: &str| Act {

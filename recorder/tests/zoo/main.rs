@@ -19,8 +19,8 @@ use common::gcs_server::GcsServer;
 use common::{Recorder, assert_each_plays, chunks, sessions};
 use list::{Expected, Sound, zoo};
 
-/// Ends what the cameras send, but none just after a cut: of a chunk with one picture and no sound yet ffprobe says that there is too
-/// little of it. One that sends nothing now, or no picture this long after a key frame, is not waited for.
+/// Stops the cameras, but none just after a cut: ffprobe cannot analyse a chunk with one picture and no sound. Does not wait for
+/// a camera that is not sending, and at most 5 s for all others.
 fn stop_within_a_chunk(cameras: &[Camera]) {
     for camera in cameras {
         camera.seen.stop_after_key.store(true, Ordering::SeqCst);
@@ -36,11 +36,12 @@ fn stop_within_a_chunk(cameras: &[Camera]) {
     }
 }
 
-/// Every camera is recorded whole or says why not, and none disturbs another: a part of the zoo at one recorder.
+/// Records a part of the zoo with one recorder: every camera is recorded completely or reported with the expected reason, and
+/// none disturbs another.
 fn visit(part: usize, parts: usize) {
     let server = GcsServer::spawn_thread();
     let mut zoo = zoo();
-    // ZOO=frozen runs one camera, for whoever looks into it.
+    // ZOO=frozen runs one camera, for debugging.
     match std::env::var("ZOO") {
         Ok(only) => zoo.retain(|(id, ..)| only.split(',').any(|wanted| wanted == *id)),
         Err(_) => {

@@ -1,8 +1,8 @@
-//! Buffers larger than what the memory may hold.
+//! Buffers larger than the limit of the memory.
 
 use super::*;
 
-/// FLV of so many seconds: a key frame every second, each second `size` bytes in ten tags.
+/// FLV of this many seconds: a key frame every second, each second `size` bytes in ten tags.
 fn stream(seconds: u32, size: usize) -> Vec<u8> {
     let config = [
         0x17, 0, 0, 0, 0, 1, 100, 0, 30, 0xff, 0xe1, 0, 6, 0x67, 100, 0, 30, 1, 2, 1, 0, 2, 0x68, 0xee,
@@ -23,7 +23,7 @@ fn stream(seconds: u32, size: usize) -> Vec<u8> {
     stream
 }
 
-/// What a stream in buffers of `buffer` bytes becomes beside a server that answers: how many chunks, and the warnings.
+/// Returns the number of chunks of a stream in buffers of `buffer` bytes, stored by a server that answers, and the warnings.
 async fn chunks_of(stream: &[u8], buffer: usize, max_memory: u64) -> (u64, Vec<Warning>) {
     let config = wide(max_memory);
     let config = Config {

@@ -1,4 +1,4 @@
-//! The answers to commands: each is published in a status of its own, however close together the commands are.
+//! The answers to commands: each is published in a status of its own, even if the commands arrive together.
 
 use std::collections::VecDeque;
 
@@ -63,7 +63,7 @@ impl Answers {
         }
     }
 
-    /// Returns the answer of the present status.
+    /// Returns the answer for the current status.
     pub(super) fn current(&self) -> Option<&Answer> {
         self.current.as_ref()
     }

@@ -54,7 +54,7 @@ pub struct Gap {
     pub duration: u64,
     /// Bytes.
     pub bytes: u64,
-    /// First sequence number concerned.
+    /// First sequence number affected.
     pub first_sequence: u64,
     /// Whole chunks.
     pub chunks: u64,
@@ -94,11 +94,12 @@ pub struct Answer {
     pub name: String,
     /// The sender's id of the command.
     pub id: Option<String>,
-    /// Whether it was done.
+    /// Whether it was carried out.
     pub ok: bool,
     /// Why not.
     pub msg: Option<String>,
-    /// Whether the bare state is published again with it: the command asked for a status, and a device of IoT Core may have no other.
+    /// Whether the bare state is published again with it: the command asked for a status, and IoT Core in text format has only
+    /// the state.
     pub repeats_state: bool,
 }
 

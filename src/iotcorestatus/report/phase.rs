@@ -15,7 +15,7 @@ pub enum Reason {
     NoFrame,
     /// A gcssink has had no key unit in this session.
     NoKeyUnit,
-    /// A gcssink receives no key unit any more.
+    /// A gcssink no longer receives key units.
     NoData,
     /// Downstream does not accept the buffer.
     Downstream,
@@ -58,7 +58,7 @@ pub enum Feed {
     Absent,
     /// One of them has had no key unit in this session.
     Never,
-    /// One of them receives none any more.
+    /// One of them no longer receives key units.
     Silent,
     /// All of them do.
     Fed,
@@ -69,7 +69,7 @@ pub enum Feed {
 pub(super) struct Facts {
     /// When the session began, or when it first went to PLAYING.
     pub began: u64,
-    /// Since when the pipeline is PLAYING, or on its way there.
+    /// When the pipeline reached PLAYING or started to change to it; `None` otherwise.
     pub playing_since: Option<u64>,
     pub has_played: bool,
     pub stopping: bool,
@@ -80,16 +80,17 @@ pub(super) struct Facts {
     pub error_at: Option<u64>,
     /// That ERROR came from a source.
     pub error_is_source: bool,
-    /// How our push failed, and the earliest moment at which that can have happened: a source then posts an ERROR of its own.
+    /// How our push failed, and the earliest moment at which that can have happened. A source posts an ERROR of its own
+    /// afterwards, which is a consequence.
     pub flow_failed: Option<(Flow, u64)>,
-    /// Frames before this moment prove nothing: the stream has restarted.
+    /// Frames before this moment do not count as a sign of life: the stream has restarted since.
     pub fresh_from: u64,
     /// When the first frame passed since PLAYING.
     pub first_frame_at: Option<u64>,
     /// When the last push of a second or more ended.
     pub push_ended_at: u64,
     pub feed: Feed,
-    /// Since when the sink that has had no key unit is there.
+    /// When the first of the sinks without any key unit was first seen.
     pub unfed_since: u64,
     pub record_stopped: bool,
     pub upload_offline: bool,
@@ -139,7 +140,7 @@ impl Facts {
         counts.last_frame.map(|at| at.max(self.push_ended_at))
     }
 
-    /// Classifies the pipeline at `now`. `held` is the previous classification; it stays if nothing new is known.
+    /// Classifies the pipeline at `now`. `held` is the previous classification, which is returned if nothing new is known.
     pub(super) fn classify(&self, counts: &Counts, limits: &Limits, held: Classification, now: u64) -> Classification {
         if let Some(ended) = self.ended(counts, held, now) {
             return ended;
@@ -170,7 +171,7 @@ impl Facts {
             return if now.saturating_sub(fresh_from) >= limits.stall {
                 Classification::new(Phase::Stalled, Some(Reason::NoFrame), last)
             } else if held.phase == Phase::Streaming {
-                // No longer known to stream.
+                // No frame since the restart or since PLAYING: not known to stream.
                 Classification::new(Phase::Paused, None, now)
             } else {
                 held
@@ -196,7 +197,7 @@ impl Facts {
             Feed::Silent => Classification::new(Phase::NotRecording, Some(Reason::NoData), now),
             Feed::Never => {
                 let first = self.first_frame_at.unwrap_or(now).max(self.unfed_since);
-                // Another sink in the place of one that had nothing does not end the trouble.
+                // A sink that replaces one without key units does not end `not-recording`.
                 if now.saturating_sub(first) >= limits.startup || held.phase == Phase::NotRecording {
                     Classification::new(Phase::NotRecording, Some(Reason::NoKeyUnit), first)
                 } else {

@@ -53,7 +53,7 @@ impl Publication {
         self.is_forced |= self.last.is_some() && now.saturating_sub(self.status_at) >= MAX_AGE;
     }
 
-    /// Begins again with nothing published.
+    /// Forgets what was published: the next status counts as the first.
     pub(super) fn forget(&mut self) {
         self.last = None;
     }

@@ -68,8 +68,8 @@ struct Latest {
     config: Option<Config>,
 }
 
-/// Dates moments of the monotonic scale. A wall clock that is corrected also corrects what began before: its old value was wrong. One
-/// that is slewed does not, so that a `since` stays the same text.
+/// Converts moments of the monotonic scale to wall-clock time. A step of the wall clock by a second or more also corrects earlier
+/// moments, because the old reading was wrong. Slewing does not, so that a `since` remains the same text.
 #[derive(Clone, Copy, Debug)]
 struct Dates {
     at: Now,
@@ -100,7 +100,7 @@ pub struct Reporter {
     stream: Stream,
     current: Current,
     latest: Latest,
-    /// The last ERROR that concerns this stream only if it stops the pipeline, and when it came.
+    /// The last ERROR elsewhere in the pipeline, and when it was posted. It concerns this stream only if it stops the pipeline.
     elsewhere: Option<(Problem, u64)>,
     publication: Publication,
     pub(super) answers: Answers,
@@ -153,7 +153,7 @@ impl Reporter {
         self.answers.set_link_settled(settled);
     }
 
-    /// Has everything published again, as at the beginning: what was published so far has reached nobody.
+    /// Makes the next poll publish everything, as at the beginning: no link existed for what was published so far.
     pub fn forget_published(&mut self) {
         self.publication.forget();
     }
@@ -182,7 +182,7 @@ impl Reporter {
         self.current.stalls
     }
 
-    /// Takes one event. A [`Reporter::poll`] must follow.
+    /// Handles one event. A [`Reporter::poll`] must follow.
     pub fn handle(&mut self, event: Event, now: Now) {
         match event {
             Event::Playing(true) => self.playing(now.mono),
@@ -328,7 +328,7 @@ impl Reporter {
         self.current.phase = new;
     }
 
-    /// Takes an ERROR elsewhere in the pipeline shortly before the stop as its cause.
+    /// Treats an ERROR elsewhere in the pipeline as the cause of the stop if it was posted shortly before.
     fn explain_stop(&mut self, now: Now) {
         if let Some((problem, at)) = self.elsewhere.take()
             && now.mono.saturating_sub(at) <= STOPS_WITHIN
@@ -424,8 +424,8 @@ impl Reporter {
         self.answers.is_due() || self.publication.is_due(visible, self.limits.interval, now)
     }
 
-    /// Returns until when publishing is delayed. The phase `stopped` waits for a moment: the ERROR that stopped the pipeline may
-    /// arrive only then, and the next state could follow only a second later.
+    /// Returns until when publishing is delayed. The phase `stopped` is delayed by [`STOPPED_HELD`]: the ERROR that stopped the
+    /// pipeline may arrive only then, and a corrected state could follow only a second later.
     fn held_until(&self) -> u64 {
         if self.phase() == Phase::Stopped {
             self.current.phase.since.saturating_add(STOPPED_HELD)

@@ -13,7 +13,7 @@ use gcstreamer_schema::structures::UploadStatus;
 /// A sink is silent after this many times its longest usual pause between two key units: muxers forward in bursts, and cameras
 /// differ in their key frame interval.
 const PATIENCE: u64 = 3;
-/// Number of pauses remembered, so that an old one does not count for ever.
+/// Number of pauses remembered, so that an old long one expires.
 const MAX_PAUSES: usize = 16;
 /// Longest time without a key unit before a sink is silent, ns.
 const MAX_PATIENCE: u64 = 300_000_000_000;
@@ -58,20 +58,21 @@ impl Sink {
         }
     }
 
-    /// Returns since when the sink has waited for a key unit.
+    /// Returns when the sink started to wait for its next key unit.
     fn waits_since(&self) -> u64 {
         self.grew_at.unwrap_or(self.since)
     }
 
-    /// Returns how long the sink has had no key unit, of the time since `passing_from`, ns. Each push takes its time where it waits for a
-    /// clock; only the longest does not count, or the sinks of a slow camera would never be silent.
+    /// Returns how long the sink has had no key unit since `passing_from`, ns. The longest push is subtracted, because nothing
+    /// could reach the sink meanwhile. Only the longest: if downstream waits for a clock, every push takes time, and with all
+    /// of them subtracted the sinks of a slow camera would never be silent.
     fn silent_for(&self, passing_from: u64, now: u64) -> u64 {
         let from = self.waits_since().max(passing_from);
         let blocked = self.push.map_or(0, |push| push.ended.saturating_sub(push.began.max(from)));
         now.saturating_sub(from).saturating_sub(blocked)
     }
 
-    /// Returns after which time without a key unit the sink is silent, ns.
+    /// Returns how long the sink may have no key unit before it is silent, ns.
     fn limit(&self, limits: &Limits) -> u64 {
         let longest = self.pauses.iter().max();
         let limit = longest.map_or(limits.startup, |l| l.saturating_mul(PATIENCE).min(MAX_PATIENCE));
@@ -98,12 +99,12 @@ impl Sink {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sinks {
     sinks: Vec<Sink>,
-    /// Since when frames pass: the muxer is not responsible for silence before that.
+    /// When frames started to pass: the muxer is not responsible for silence before that.
     pub passing_from: u64,
     /// A sink was fed before, or frames passed without one: a sink that appears later is a replacement, like the fragments of a
     /// splitmuxsink.
     pub has_begun: bool,
-    /// When a sink was last seen to run.
+    /// When a sink was last seen running.
     ran_at: Option<u64>,
     /// The last status that reports upload health.
     settled: Option<UploadStatus>,
@@ -140,7 +141,7 @@ impl Sinks {
         self.sinks.iter().filter_map(|s| s.sample.status)
     }
 
-    /// Takes the last push of a second or more.
+    /// Records the last push that took a second or more.
     pub(super) fn note_push(&mut self, push: Push) {
         let length = |push: Push| push.ended.saturating_sub(push.began);
         for sink in &mut self.sinks {
@@ -150,7 +151,7 @@ impl Sinks {
         }
     }
 
-    /// Returns since when the first of the sinks that have had no key unit is there; 0 if all have had one.
+    /// Returns when the first of the sinks without any key unit was first seen; 0 if every sink has had one.
     pub(super) fn unfed_since(&self) -> u64 {
         let unfed = self.sinks.iter().filter(|s| s.sample.key_units == 0);
         unfed.map(|s| s.since).min().unwrap_or(0)
@@ -192,7 +193,7 @@ impl Sinks {
     }
 
     /// Returns the worst status; `None` if no sink has reported one. A sink that replaces another, as for each fragment of a
-    /// splitmuxsink, inherits the previous status until it has one of its own. One that ends beside others that go on, as with
+    /// splitmuxsink, inherits the previous status until it has one of its own. A sink that ends while others continue, as with
     /// `async-finalize` of splitmuxsink, does not count: the recording does not end.
     pub(super) fn status(&self) -> Option<UploadStatus> {
         let ends = |status: &UploadStatus| matches!(status, UploadStatus::Draining | UploadStatus::Stopped);

@@ -19,7 +19,7 @@ pub(in crate::iotcorestatus) fn sha256_hex(bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The reporter. Constant within a session.
+/// The device that reports, its software and its machine. Constant within a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// `device-id`.
@@ -112,7 +112,7 @@ pub struct Status {
     pub video: Video,
     /// Stalls of this session.
     pub stalls: Stalls,
-    /// Length of the present stall.
+    /// Length of the current stall.
     pub stalled_for: Option<u64>,
     /// The uploads.
     pub upload: Upload,

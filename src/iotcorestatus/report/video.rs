@@ -85,7 +85,7 @@ pub struct Stalls {
     pub total: u64,
     /// Longest that is over, ns.
     pub longest: u64,
-    /// When the present stall began, on the monotonic scale.
+    /// When the current stall began, on the monotonic scale.
     pub since: Option<u64>,
 }
 
@@ -97,7 +97,7 @@ impl Stalls {
         }
     }
 
-    /// Ends the present stall. Returns its length in ns; `None` if there is none.
+    /// Ends the current stall. Returns its length in ns; `None` if there is none.
     pub(super) fn end(&mut self, now: u64) -> Option<u64> {
         let length = now.saturating_sub(self.since.take()?);
         self.total = self.total.saturating_add(length);

@@ -1,6 +1,6 @@
 //! A disk in memory that forgets what was not synced. For tests.
 //!
-//! Its laws: bytes are durable after `sync_data`, names after `sync_dir` of their folder; a rename is atomic. [`SimDisk::crash`]
+//! Its rules: bytes are durable after `sync_data`, names after `sync_dir` of their folder; a rename is atomic. [`SimDisk::crash`]
 //! keeps what is durable and, of the rest, what chance keeps: writes whole, torn, or as zeros; names in any choice.
 //! [`SimDisk::kill`] keeps everything, durable or not, as the end of a process does. After a failed `sync_data` the bytes are
 //! still there to be read, and no later sync makes them durable.
@@ -298,7 +298,7 @@ impl World {
         (x ^ (x >> 31)) % n
     }
 
-    /// Mood 0: nothing survives; 1: everything; 2: by chance.
+    /// Mode 0: nothing survives; 1: everything; 2: by chance.
     fn survives(&mut self, mood: u64) -> bool {
         mood == 1 || mood == 2 && self.roll(2) == 0
     }
@@ -320,7 +320,8 @@ impl World {
         }
     }
 
-    /// A write of which chance keeps all, nothing, the beginning, or some pages, the rest being what was there or zeros.
+    /// Applies a write partly, by chance: all of it, nothing, its beginning, or some pages. Other pages keep their bytes or
+    /// become zeros.
     fn tear(&mut self, image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
         match self.roll(4) {
             0 => {}
@@ -340,7 +341,7 @@ impl World {
         }
     }
 
-    /// Counts an operation; an error where it is to fail.
+    /// Counts an operation. Returns an error if it is set to fail.
     fn begin(&mut self, op: &str, path: &Path) -> io::Result<()> {
         if self.dead {
             return Err(io::Error::other("this process is dead"));

@@ -1,9 +1,9 @@
-//! P8: damage is found, at the start or while reading; it never leaves as somebody's video.
+//! P8: damage is found, at the start or while reading, and is never uploaded.
 
 use super::super::Notice;
 use super::*;
 
-/// A finished chunk that was synced on the way, settled once; its file.
+/// Creates a closed chunk that was synced while it was written and amended once. Returns its file.
 fn file(sealed: bool) -> (std::path::PathBuf, Vec<u8>, Vec<u8>) {
     let disk = SimDisk::new(1);
     let spool = spool_on(&disk, 0);
@@ -24,7 +24,7 @@ fn file(sealed: bool) -> (std::path::PathBuf, Vec<u8>, Vec<u8>) {
     (name, bytes, object)
 }
 
-/// What comes of a file: the object if it may be uploaded whole, a prefix if it is half, nothing if it was set aside.
+/// The result for a file: the object if it may be uploaded whole, a prefix if it is half-written, nothing if it was quarantined.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Whole,

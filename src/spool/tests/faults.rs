@@ -4,7 +4,7 @@ use super::super::sim::Fault;
 use super::super::{ClosedEntry, SpoolError};
 use super::*;
 
-/// What the spool said of a chunk.
+/// What the spool has reported about a chunk.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Said {
     synced: usize,
@@ -21,7 +21,7 @@ struct Story {
 
 const LEN: usize = 6000;
 
-/// Three chunks: one confirmed, one settled and waiting, one open. Every call is made again once after an error.
+/// Writes three chunks: one confirmed, one amended and waiting, one open. Repeats each call once after an error.
 fn play(disk: &SimDisk, story: &mut Story) -> Result<(), SpoolError> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let spool = twice(|| Spool::open(shared.clone(), disk.root(), 1 << 30))?;
@@ -217,7 +217,7 @@ fn p5_a_chunk_whose_file_could_be_neither_begun_nor_removed_is_written_when_the_
     let session = spool.session("cam", "s1").unwrap();
     let object = content("s1", 1, 3000);
     drop(finished(&session, &entry("s1", 0), &object));
-    // The file is made, and then nothing works any more.
+    // The file is created, and every later operation fails.
     disk.set_fault(Some(Fault::Dead(1)));
     assert!(session.create(&entry("s1", 1)).is_err());
     disk.set_fault(None);
@@ -227,7 +227,7 @@ fn p5_a_chunk_whose_file_could_be_neither_begun_nor_removed_is_written_when_the_
         session.create(&entry("s1", 1)).is_err(),
         "a chunk that is wanted is never in the way"
     );
-    // One that is given up and never begun again goes with its session.
+    // The file of an abandoned chunk that is not created again is removed with its session.
     let given_up = session.create(&entry("s1", 2)).unwrap();
     disk.set_fault(Some(Fault::Dead(0)));
     given_up.give_up();

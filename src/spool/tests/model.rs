@@ -1,5 +1,5 @@
-//! P1 to P4 against a naive model: random actions, crashes and kills; what the spool gives back is compared with what it
-//! had promised.
+//! P1 to P4 against a naive model: random actions, crashes and kills. Compares what the spool returns with what it had
+//! promised.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ enum Action {
     Create,
     Append(usize),
     Sync,
-    /// So many bytes on file are not part of the object.
+    /// This many bytes of the file are not part of the object.
     Finish(usize),
     Settle(usize),
     Confirm(usize),
     Discard(usize),
     Refinish(usize),
-    /// The open chunk is about to be sent from here and from memory.
+    /// The open chunk is about to be sent from its file and from memory.
     Attempted,
     SentOpen,
     UnsentOpen,
     Sent(usize),
     Unsent(usize),
-    /// The end, after so many operations more.
+    /// The machine dies after this many more operations.
     Dead(u64),
     Crash,
     Kill,
@@ -64,17 +64,17 @@ struct Promise {
     written: usize,
     /// Bytes that must come back.
     durable: usize,
-    /// It came to be closed, or may have: names and sizes it may have now.
+    /// Names and sizes that it may have now, if it was closed or may have been closed.
     ends: Vec<(String, usize)>,
-    /// It is closed for certain.
+    /// It is certainly closed.
     closed: bool,
-    /// It may be gone.
+    /// Its file may be removed.
     may_be_gone: bool,
-    /// It must be gone.
+    /// Its file must be removed.
     gone: bool,
-    /// A request for it while it was open was announced, durably.
+    /// The mark `attempted` was made durable while it was open.
     attempted: bool,
-    /// It may say that it was sent whole.
+    /// It may have a mark that it was sent whole.
     sent: bool,
 }
 
@@ -129,7 +129,7 @@ impl Run {
         (format!("n{}", self.sessions), self.sequence)
     }
 
-    /// Nothing fails but in a process that is dying.
+    /// Checks that nothing fails except in a process that is dying.
     fn went_well<T>(&self, done: Result<T, SpoolError>) -> Option<T> {
         assert!(done.is_ok() || self.dying, "{:?}", done.err());
         done.ok()
@@ -188,11 +188,11 @@ impl Run {
         let Some(mut open) = self.open.take() else { return };
         let from = usize::try_from(open.len_on_file()).unwrap();
         let all = content(&key.0, key.1, from + n);
-        // Some of it twice.
+        // Passes some of the bytes twice.
         let again = from.saturating_sub(n / 3);
         let done = open.append(again as u64, &[Bytes::copy_from_slice(&all[again..])]);
         self.promise(&key).written = from + n;
-        // A mark behind which there is more may be the last one again after a crash.
+        // A mark that is followed by other records may be the last record again after a crash.
         self.went_well(done);
         self.open = Some(open);
     }
@@ -311,11 +311,11 @@ impl Run {
         self.session = None;
     }
 
-    /// The process ends, and the next one looks at what there is.
+    /// Ends the process, starts the next one and checks what it finds.
     fn end(&mut self, how: fn(&SimDisk) -> SimDisk, power: bool) {
         let next = how(&self.disk);
         self.let_go();
-        // The last one that knows the old quota goes before the new one is asked for.
+        // Drops the last user of the old quota before the new one is created.
         let nowhere = SimDisk::new(0);
         self.spool = spool_on(&nowhere, 0);
         self.spool = spool_on(&next, 1 << 40);
@@ -341,7 +341,7 @@ impl Run {
                 "{key:?} is lost: {promise:?}"
             );
             if missing {
-                // A name that was removed without a sync may be seen again after the power fails; one that was confirmed not.
+                // A file that was removed without a sync may reappear after a power failure; a confirmed one may not.
                 self.promises.insert(
                     key,
                     Promise {
@@ -399,7 +399,7 @@ impl Run {
             back.len()
         );
         assert!(back == content(&key.0, key.1, back.len()));
-        // It may shrink again until it is closed: only what was synced is sure.
+        // It may shrink again until it is closed: only synced bytes are certain.
         self.partial.push(partial);
         (key, promise)
     }
@@ -427,7 +427,7 @@ proptest! {
     }
 }
 
-/// Found by the model: the Footer was among what a failed sync had given up, and the next process could not know.
+/// Found by the model: a failed sync had discarded the Footer, and the next process could not know.
 #[test]
 fn p5_a_new_name_does_not_rest_on_a_footer_that_an_earlier_process_failed_to_sync() {
     let mut run = Run::new(1_467_295_659_038_678_184);

@@ -1,4 +1,4 @@
-//! Small stories, one for each promise.
+//! Small scenarios, one for each promise.
 
 use bytes::Bytes;
 
@@ -40,7 +40,7 @@ fn p1_a_chunk_may_be_uploaded_only_after_its_bytes_and_all_its_names_are_durable
     assert!(at(&format!("mkdir {dir}")) < at(&format!("sync-dir {root}/cam")));
     assert!(at(&format!("mkdir {root}/cam")) < at(&format!("sync-dir {root}")));
     drop((stored, session, spool));
-    // And indeed.
+    // Whatever survives a crash, a chunk that was closed comes back whole.
     for seed in 0..20 {
         let disk = SimDisk::new(seed);
         let spool = spool_on(&disk, 0);
@@ -559,7 +559,7 @@ fn p10_a_chunk_says_that_it_was_sent_whole_only_under_that_name_and_as_long_as_t
         drop((stored, spool));
         let (disk, spool, mut stored) = again(next);
         assert_eq!(stored.sent(), [a, b], "a kill loses no mark");
-        // Taken back for good, whatever survives; the one behind it is only missed.
+        // Removed durably, whatever survives. The later mark is lost with it, which is harmless.
         stored.unmark_sent(a).unwrap();
         let next = disk.crash();
         drop((stored, spool));
@@ -568,7 +568,7 @@ fn p10_a_chunk_says_that_it_was_sent_whole_only_under_that_name_and_as_long_as_t
         stored.mark_sent(a).unwrap();
         let next = disk.crash();
         drop((stored, spool));
-        // The power may have torn it: it is there or not, and harms nothing.
+        // The power failure may have torn the mark. Either result is harmless.
         let (disk, spool, mut stored) = again(next);
         assert!(stored.sent().is_empty() || stored.sent() == [a]);
         let mut renamed = closed(entry("s1", 0), &object);

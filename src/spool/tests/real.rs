@@ -21,7 +21,7 @@ fn tree(dir: &std::path::Path, all: &mut Vec<(std::path::PathBuf, u32)>) {
     }
 }
 
-/// Number of entries, but for what says how much each process uses.
+/// Returns the number of entries, without the usage files.
 fn entries(dir: &std::path::Path) -> usize {
     let all = std::fs::read_dir(dir).unwrap().flatten();
     all.filter(|found| found.file_name() != "+usage").count()
@@ -53,7 +53,7 @@ fn p9_folders_are_0700_and_files_0600() {
     other.quarantine().unwrap();
     let mut found = Vec::new();
     tree(tmp.path(), &mut found);
-    // Four of them say how much this process uses.
+    // Four of them share the usage of this process.
     assert_eq!(found.len(), 12, "{found:?}");
     for (path, mode) in found {
         let expected = if path.is_dir() { 0o700 } else { 0o600 };
@@ -149,7 +149,7 @@ fn many_processes_take_every_session_once() {
             std::thread::spawn(move || all(adopt(&spool)))
         })
         .collect();
-    // All are kept until the last one is done: nobody may take what another one has.
+    // All are kept until the last thread is done: no thread may take what another one has.
     let taken: Vec<Vec<Found>> = rounds.into_iter().map(|r| r.join().unwrap()).collect();
     assert_eq!(taken.iter().map(Vec::len).sum::<usize>(), 30);
 }
@@ -293,7 +293,7 @@ fn a_folder_that_was_removed_or_moved_away_is_known_from_one_that_is_there() {
     std::fs::remove_dir_all(tmp.path().join("spool")).unwrap();
     assert_eq!(spool.removed_folders(), [dir.as_path()]);
     assert!(session.renew().unwrap() && dir.is_dir());
-    // A file in the place of the folder: nothing can be written, and that is said.
+    // A file in the place of the folder: nothing can be written, and the user is warned.
     std::fs::remove_dir_all(&dir).unwrap();
     std::fs::write(&dir, b"").unwrap();
     assert_eq!(spool.removed_folders(), [dir.as_path()]);

@@ -77,7 +77,7 @@ fn p11_a_half_written_chunk_that_somebody_removed_is_gone_like_one_that_we_remov
     append(&mut chunk, &content("s1", 0, 3000), 2000);
     chunk.sync().unwrap();
     let disk = before.kill();
-    // With them goes the account of the process that died.
+    // The next process must not find the quota of the process that died.
     drop((chunk, session));
     let spool = spool_on(&disk, 0);
     let Found::Rebuild(mut partial) = only(&spool) else { panic!() };

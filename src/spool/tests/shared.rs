@@ -16,7 +16,7 @@ fn process(disk: &SimDisk, limit: u64) -> Quota {
     quota
 }
 
-/// Lets a file of a process grow by `step` until it is refused. Its length.
+/// Lets a file of a process grow by `step` until it is refused. Returns its length.
 fn fill(quota: &Quota, name: &str, step: u64) -> (Charge, u64) {
     let (mut charge, mut len) = (Charge::default(), 0);
     loop {
@@ -37,14 +37,14 @@ fn two_processes_use_one_limit_together_the_smallest_that_a_user_has_set() {
     let disk = SimDisk::new(1);
     root(&disk);
     let (first, second, third) = (process(&disk, 100 * BLOCK), process(&disk, 0), process(&disk, 300 * BLOCK));
-    // Each learns of the others when it asks.
+    // Each process learns about the others at its exchange.
     let (mut a, in_first) = fill(&first, "a", BLOCK);
     assert!((95 * BLOCK..=100 * BLOCK).contains(&in_first), "{in_first}");
     let ((mut b, by_default), (mut c, by_larger)) = (fill(&second, "b", BLOCK), fill(&third, "c", BLOCK));
     let all = in_first + by_default + by_larger;
     assert!(all <= 100 * BLOCK, "neither a default nor a larger limit overrides it: {all}");
     assert_eq!(second.max(), 100 * BLOCK);
-    // What one gives back the others may have.
+    // Room that one process frees is available to the others.
     first.remove("a", &mut a);
     second.remove("b", &mut b);
     third.remove("c", &mut c);
@@ -53,7 +53,7 @@ fn two_processes_use_one_limit_together_the_smallest_that_a_user_has_set() {
     let (_, in_third) = fill(&third, "c", BLOCK);
     let all = in_second + in_third;
     assert!((90 * BLOCK..=100 * BLOCK).contains(&all), "{in_second} {in_third}");
-    // And with the process its limit goes.
+    // A limit ends with its process.
     drop(first);
     let (_, more) = fill(&second, "d", 10 * BLOCK);
     assert!(more >= 150 * BLOCK, "{more}");
@@ -66,7 +66,7 @@ fn what_a_process_that_died_has_left_still_counts_and_is_ours_when_it_is_taken_o
     let living = process(&disk, 100 * BLOCK);
     let dead = process(&disk, 0);
     let (_, in_dead) = fill(&dead, "x", 10 * BLOCK);
-    // The locks of a process go with it, and nothing else does.
+    // A dead process loses its locks; its files stay.
     std::mem::forget(dead);
     let next = disk.kill();
     let alone = process(&next, 100 * BLOCK);
@@ -153,7 +153,7 @@ fn a_limit_is_still_shared_after_somebody_has_removed_all_that_lies_in_the_spool
             }
         };
         disk.remove_tree(&disk.root().join(USAGE));
-        // The other has not noticed yet: what it has is there, though nobody claims it. It does when it asks.
+        // The other process has not noticed the removal yet, so its bytes count as claimed by nobody until its next exchange.
         first.ask().unwrap();
         let (_, in_first) = fill(&first, "a", BLOCK);
         disk.put(
@@ -165,7 +165,7 @@ fn a_limit_is_still_shared_after_somebody_has_removed_all_that_lies_in_the_spool
         in_second += more;
         let all = in_first + in_second;
         assert!((95 * BLOCK..=100 * BLOCK).contains(&all), "{in_first} and {in_second}");
-        // And each of them once.
+        // `lock`, `unowned`, and one file for each process.
         first.ask().unwrap();
         let names = disk.list(&disk.root().join(USAGE)).unwrap();
         assert_eq!(names.len(), 4, "{names:?}");

@@ -1,6 +1,7 @@
-//! What to send next, what to break off for it, and when to ask again.
+//! Chooses what to send next, which upload to abort for it, and when to ask again.
 //!
-//! PURE: rules 1, 6 and 7 of [`super`]. No question here looks at each chunk: each link has an index, and few chunks are in flight.
+//! PURE: rules 1, 6 and 7 of [`super`]. No function here iterates over all chunks: every link has an index, and few chunks are in
+//! flight.
 
 use super::link::Link;
 use super::link_key::{Elsewhere, LinkKey, is_parked, is_served};
@@ -8,7 +9,7 @@ use super::{PARKED_PAUSE, Scheduler};
 use crate::upload::ticket::Ticket;
 
 impl Scheduler {
-    /// The chunk to send now; it is in flight from here on. `None` where nothing is due.
+    /// Returns the chunk to send now, which is in flight from here on. `None` if nothing is due.
     pub fn next(&mut self, now: u64) -> Option<Ticket> {
         if self.in_flight() >= self.max_uploads {
             return None;
@@ -31,40 +32,42 @@ impl Scheduler {
                 link.probe_at = now.saturating_add(pause);
             }
             if is_parked(chunk.link_key) {
-                // Counted from the start of the attempt, so that one that is broken off is no reason to try again at once.
+                // Counted from the start of the attempt: aborting one must not allow another at once.
                 link.not_before = now.saturating_add(PARKED_PAUSE);
             }
         })?;
         Some(ticket)
     }
 
-    /// What would be sent to that destination, if there is a place.
+    /// Returns what would be sent on that link if there is a place.
     fn peek(&self, link_key: LinkKey, now: u64) -> Option<Ticket> {
         let link = self.links.get(&link_key)?;
         if link.in_flight >= link.limit() || now < link.not_before {
             return None;
         }
         let may_probe = link.may_probe(now);
-        // Without the mark, one upload at a time would send a backlog backwards: each next one is the newest then.
+        // A chunk older than the newest one ever sent is backlog. Otherwise, with one upload at a time, the newest one left would
+        // be chosen every time, and the backlog would be sent backwards.
         let newest = link.index.newest().filter(|&ticket| Some(ticket) >= link.newest_sent);
         newest
             .filter(|&ticket| link.index.is_ready(ticket, may_probe))
             .or_else(|| link.index.oldest_ready(may_probe))
     }
 
-    /// What would be sent to another destination: one at a time. One in trouble may keep its place until a timeout: it comes last.
+    /// Returns what would be sent to another destination, one upload at a time. A destination in trouble comes last, because it
+    /// may occupy the place until a timeout.
     fn peek_served(&self, now: u64) -> Option<Ticket> {
         if self.count_in_flight(is_served) > 0 {
             return None;
         }
         let served = self.links.iter().filter(|(link_key, _)| is_served(**link_key));
         let due = served.filter_map(|(link_key, link)| Some((link.is_in_trouble(), self.peek(*link_key, now)?)));
-        // `false` sorts first: one that works goes before one in trouble.
+        // `false` sorts first: a working destination precedes one in trouble.
         due.min().map(|(_, ticket)| ticket)
     }
 
-    /// What would be tried without credentials: one at a time of all destinations, and of each the chunk whose last attempt is the
-    /// longest ago, so that one that is always refused keeps no other from being tried.
+    /// Returns what would be tried without credentials, one upload at a time for all destinations. Of each destination it is the
+    /// chunk whose last attempt is the longest ago, so that a chunk which is always refused does not block the others.
     fn peek_parked(&self, now: u64) -> Option<Ticket> {
         if self.parked == 0 || self.count_in_flight(is_parked) > 0 {
             return None;
@@ -81,11 +84,11 @@ impl Scheduler {
         links.map(|(_, link)| link.in_flight).sum()
     }
 
-    /// The upload that has to be broken off, since one that comes before it wants its place: what is parked for any other, what goes
-    /// to another destination for one of this sink's own that would else have none.
+    /// Aborts an upload whose place a more important one needs, and returns it: a parked one for any other, and one to another
+    /// destination for a chunk of this sink's own that would have no place otherwise.
     pub fn preempt(&mut self, now: u64) -> Option<Ticket> {
         let elsewhere = self.count_in_flight(|link_key| link_key.is_some());
-        // While a place is free, nobody has to give way.
+        // While a place is free, no upload has to give way.
         if elsewhere == 0 || self.in_flight() < self.max_uploads {
             return None;
         }
@@ -100,15 +103,15 @@ impl Scheduler {
         self.recall(ticket).then_some(ticket)
     }
 
-    /// Whether an upload to another destination may be broken off for this sink's own chunks: they have no place, and do not fail
-    /// themselves. Chunks that fail would break it off again and again, and the other destination would never get its chunk.
+    /// Whether an upload to another destination may be aborted for this sink's own chunks: none of them is in flight, and they do
+    /// not fail. Failing chunks would abort it again and again, and the other destination would never get its chunk.
     fn own_goes_first(&self, now: u64) -> bool {
         self.links
             .get(&None)
             .is_some_and(|own| own.in_flight == 0 && (!own.is_in_trouble() || self.is_draining(now)))
     }
 
-    /// When [`Scheduler::next`] may have something, if not now; `None` where only an event can change that.
+    /// Returns when [`Scheduler::next`] may have a chunk, if not now; `None` if only an event can change that.
     pub fn wake_at(&mut self, now: u64) -> Option<u64> {
         self.promote(now);
         let is_full = self.in_flight() >= self.max_uploads;
@@ -117,7 +120,7 @@ impl Scheduler {
         if is_full && served + parked == 0 {
             return None;
         }
-        // Where all places are taken, what can break another one off: see `preempt`.
+        // If all places are taken, only those count that may abort another upload, see `preempt`.
         let may_send = |link_key: LinkKey, link: &Link| match link_key {
             None => link.in_flight < link.limit() && (!is_full || parked > 0 || self.own_goes_first(now)),
             Some(Elsewhere::Served(_)) => served == 0 && (!is_full || parked > 0),

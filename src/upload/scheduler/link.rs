@@ -1,4 +1,4 @@
-//! What is known of a chunk that waits, and of the way to a destination: records, and the questions that one of them can answer.
+//! The records of a waiting chunk and of the link to a destination, with the queries that one record can answer.
 //!
 //! PURE.
 
@@ -14,18 +14,18 @@ pub(super) struct Waiting {
     pub(super) not_before: u64,
     pub(super) in_flight: bool,
     pub(super) attempts: u32,
-    /// Which attempt of all it was that began last.
+    /// Number of its last attempt, counted over all attempts of the scheduler.
     pub(super) started: u64,
-    /// Its last attempt failed, when its link had this many successes.
+    /// Set if its last attempt failed: the number of successes of its link at that time.
     pub(super) failed: Option<u64>,
-    /// How often it failed again although others were stored since.
+    /// How often it failed again although its link had successes in between.
     pub(super) strikes: u32,
     /// Its last attempt was refused for good.
     pub(super) refused: bool,
 }
 
 impl Waiting {
-    /// What its place among the others depends on.
+    /// Returns the values that determine its place in the index.
     pub(super) fn order(&self) -> Order {
         Order {
             in_flight: self.in_flight,
@@ -36,24 +36,24 @@ impl Waiting {
     }
 }
 
-/// What is known of the way to a destination.
+/// The state of the link to a destination.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) concurrency: usize,
     /// Successes since the concurrency last changed.
     pub(super) round: usize,
     pub(super) in_flight: usize,
-    /// The newest chunk that was ever sent: older ones are backlog. `None` until one was sent.
+    /// The newest chunk ever sent: older ones are backlog. `None` until one was sent.
     pub(super) newest_sent: Option<Ticket>,
-    /// Failures of the link or the server in a row.
+    /// Consecutive failures of the link or the server.
     pub(super) failures: u32,
-    /// Nothing is sent before.
+    /// Nothing is sent before this time, ns.
     pub(super) not_before: u64,
     /// Chunks stored so far.
     pub(super) successes: u64,
     /// A chunk was refused, and none has been stored since.
     pub(super) refusing: bool,
-    /// When one of those that were refused may be tried.
+    /// When a refused chunk may be tried again, ns.
     pub(super) probe_at: u64,
     pub(super) index: Index,
 }
@@ -74,23 +74,23 @@ impl Link {
         }
     }
 
-    /// How many may be in flight.
+    /// Returns how many uploads may be in flight.
     pub(super) fn limit(&self) -> usize {
         // One attempt is enough to learn whether the link works again.
         if self.failures > 0 { 1 } else { self.concurrency }
     }
 
-    /// The last attempts failed, or were refused.
+    /// Whether the last attempts failed or were refused.
     pub(super) fn is_in_trouble(&self) -> bool {
         self.failures > 0 || self.refusing
     }
 
-    /// Whether one that was refused may be tried.
+    /// Whether a refused chunk may be tried.
     pub(super) fn may_probe(&self, now: u64) -> bool {
         !self.refusing || self.probe_at <= now
     }
 
-    /// When the first of its chunks that is not in flight may be sent.
+    /// Returns when the first of its chunks that is not in flight may be sent.
     pub(super) fn due(&self) -> Option<u64> {
         let [plain, refused] = self.index.due();
         let probe = if self.refusing { self.probe_at } else { 0 };

@@ -1,22 +1,24 @@
 //! What to send next, when to try again, how many at once.
 //!
-//! PURE: time is an argument in ns on any monotonic scale, chance comes from a seed. Owns no bytes, only [`Ticket`]s: the
+//! PURE: time is an argument in ns on any monotonic scale, randomness comes from a seed. Owns no bytes, only [`Ticket`]s: the
 //! older a chunk, the smaller its ticket.
 //!
 //! Rules:
-//! 1. The newest chunk goes first, so that the bucket shows what happens now; then the backlog, oldest first.
-//! 2. After a failure that is not the chunk's own fault nothing is sent to that [`LinkKey`] for a while: exponential back-off with
-//!    full jitter, at most 30 s, or as long as the server asked (`Retry-After`), see [`hold`](crate::flow::hold). Then one chunk
-//!    at a time until one is stored.
-//! 3. Concurrency is between 1 and the limit: halved when the server is overloaded or the link times out, one more after a
+//! 1. The newest chunk is sent first, so that the bucket shows what happens now; then the backlog, oldest first.
+//! 2. After a failure that is not the chunk's own fault nothing is sent to that [`LinkKey`] for a while: exponential back-off
+//!    with full jitter, at most 30 s, or for as long as the server asked (`Retry-After`), see [`hold`](crate::flow::hold). Then
+//!    one chunk at a time is sent until one is stored.
+//! 3. Concurrency is between 1 and the limit: halved when the server is overloaded or the link times out, raised by one after a
 //!    round of successes.
-//! 4. A chunk that fails again although others were stored meanwhile has a back-off of its own, and holds up no other.
-//! 5. A chunk that is refused for good is tried again after 60 s, and holds up no other. While nothing but refusals comes, one
-//!    of those that were refused is tried every 60 s, and each new chunk once. While the sink drains it is 5 s instead.
-//! 6. What earlier sessions left for other destinations has a link for each of them, one upload at a time for all. It gives way to
-//!    this sink's own chunks, unless these fail and the sink does not drain. A destination that works goes before one in trouble.
-//! 7. What is parked ([`Elsewhere::Parked`]) is tried once an hour for each destination, one upload at a time of all of them, and gives
-//!    way to everything else. After a success the next one follows at once. It is not pending, does not age and never expires.
+//! 4. A chunk that fails again although others were stored meanwhile gets a back-off of its own and does not delay the others.
+//! 5. A chunk that is refused for good is tried again after 60 s and does not delay the others. While everything is refused, one
+//!    of the refused chunks is tried every 60 s, and each new chunk once. While the sink drains the pause is 5 s.
+//! 6. Chunks of earlier sessions for other destinations have a link for each destination, with one upload at a time for all of
+//!    them. They give way to this sink's own chunks, unless these fail and the sink does not drain. A working destination
+//!    precedes one in trouble.
+//! 7. Parked chunks ([`Elsewhere::Parked`]) are tried once an hour for each destination, one upload at a time for all of them,
+//!    and give way to everything else. After a success the next one follows at once. A parked chunk is not pending, does not age
+//!    and never expires.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,55 +37,56 @@ mod outcome;
 #[cfg(test)]
 mod tests;
 
-/// Longest pause between two attempts.
+/// Longest pause between two attempts, ns.
 const MAX_BACKOFF: u64 = 30_000_000_000;
-/// First pause, before jitter.
+/// First pause before jitter, ns.
 const FIRST_BACKOFF: u64 = 1_000_000_000;
-/// Pause after a refusal that waits for the user: permission, bucket, credentials.
+/// Pause after a refusal that only the user can resolve (permission, bucket, credentials), ns.
 pub const REFUSED_PAUSE: u64 = 60_000_000_000;
-/// The same at the end, where there is no time for that.
+/// The same while the sink drains and has a deadline, ns.
 const LAST_PAUSE: u64 = 5_000_000_000;
 
-/// Pause between two attempts at a destination that gets no credentials from this sink.
+/// Pause between two attempts at a destination that gets no credentials from this sink, ns.
 pub const PARKED_PAUSE: u64 = 3_600_000_000_000;
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The server has it.
     Stored,
-    /// It has not.
+    /// The server has not stored it.
     Failed {
-        /// Whose fault it was.
+        /// The kind of failure, which says who is at fault.
         class: Class,
-        /// The server's wish, ns.
+        /// The pause that the server asked for, ns.
         retry_after: Option<u64>,
     },
 }
 
-/// Decides which closed chunk is sent next, when one is tried again and how many are sent at once, by the [rules of the module](self).
+/// Decides which closed chunk is sent next, when one is tried again and how many are sent at once, by the [rules of the
+/// module](self).
 #[derive(Debug)]
 pub struct Scheduler {
     chunks: BTreeMap<Ticket, Waiting>,
     links: BTreeMap<LinkKey, Link>,
-    /// When those that are not parked were queued, and which they are.
+    /// The chunks that are not parked, with the time at which each was queued.
     ages: BTreeSet<(u64, Ticket)>,
-    /// Those in flight.
+    /// Chunks in flight.
     flying: BTreeSet<Ticket>,
     max_uploads: usize,
-    /// Attempts so far.
+    /// Number of attempts so far.
     started: u64,
-    /// Own chunks whose last attempt failed.
+    /// Number of this sink's own chunks whose last attempt failed.
     failing: usize,
-    /// Chunks that are parked.
+    /// Number of parked chunks.
     parked: usize,
-    /// The end is near: pauses are short until the deadline.
+    /// Set while the sink drains: pauses are short until the deadline.
     drain: Option<Drain>,
     seed: u64,
 }
 
 impl Scheduler {
-    /// A scheduler with nothing to do; `seed` feeds the jitter.
+    /// Creates an idle scheduler; `seed` feeds the jitter.
     pub fn new(max_uploads: usize, seed: u64) -> Self {
         let max_uploads = max_uploads.max(1);
         Self {
@@ -96,21 +99,21 @@ impl Scheduler {
             failing: 0,
             parked: 0,
             drain: None,
-            // xorshift never leaves 0.
+            // xorshift never leaves the state 0.
             seed: seed | 1,
         }
     }
 
-    /// Another limit from now on.
+    /// Changes the limit of uploads.
     pub fn set_max_uploads(&mut self, max_uploads: usize) {
         self.max_uploads = max_uploads.max(1);
         for link in self.links.values_mut() {
-            // A higher limit is reached one by one, by successes: rule 3.
+            // A higher limit is reached one step per round of successes: rule 3.
             link.concurrency = link.concurrency.min(self.max_uploads);
         }
     }
 
-    /// A chunk was closed, or found.
+    /// Adds a chunk that was closed, or found in the spool.
     pub fn queue(&mut self, ticket: Ticket, link_key: LinkKey, now: u64) {
         self.remove(ticket);
         let chunk = Waiting {
@@ -137,11 +140,11 @@ impl Scheduler {
         self.chunks.insert(ticket, chunk);
     }
 
-    /// Changes a chunk and its link, and keeps their order.
+    /// Changes a chunk and its link, and keeps the index consistent.
     fn change<T>(&mut self, ticket: Ticket, change: impl FnOnce(&mut Waiting, &mut Link) -> T) -> Option<T> {
         let chunk = self.chunks.get_mut(&ticket)?;
         let link = self.links.get_mut(&chunk.link_key)?;
-        // Its places follow from what `change` may set: they are found by the old values only.
+        // Its places in the index depend on values that `change` may set, so remove it by the old ones first.
         link.index.suspend(ticket, chunk.order());
         let outcome = change(chunk, link);
         link.index.add(ticket, chunk.order());
@@ -153,12 +156,12 @@ impl Scheduler {
         Some(outcome)
     }
 
-    /// The time is `now`: asked before any question about what is due.
+    /// Advances the indexes to `now`; call it before any query about what is due.
     fn promote(&mut self, now: u64) {
         self.links.values_mut().for_each(|link| link.index.promote(now));
     }
 
-    /// Another sink tried this destination recently: sends nothing to it for `wait` ns.
+    /// Sends nothing to a destination for `wait` ns, because another sink has tried it recently.
     pub fn leave_alone(&mut self, link_key: LinkKey, wait: u64, now: u64) {
         if let Some(link) = self.links.get_mut(&link_key) {
             link.not_before = link.not_before.max(now.saturating_add(wait));
@@ -169,22 +172,22 @@ impl Scheduler {
         if self.is_draining(now) { LAST_PAUSE } else { REFUSED_PAUSE }
     }
 
-    /// Whether there is little time: after the deadline there is enough of it again.
+    /// Whether the sink drains and its deadline has not passed. Afterwards nothing is urgent any more.
     fn is_draining(&self, now: u64) -> bool {
         self.drain.is_some_and(|drain| now < drain.until)
     }
 
-    /// The drain, if there is one.
+    /// Returns the drain, if there is one.
     pub fn drain(&self) -> Option<Drain> {
         self.drain
     }
 
-    /// Whether a chunk of this sink waits whose last attempt failed.
+    /// Whether the last attempt at any waiting chunk of this sink's own failed.
     pub fn is_failing(&self) -> bool {
         self.failing > 0
     }
 
-    /// Lets go of a chunk; whether it is being sent, so that the attempt has to be broken off.
+    /// Removes a chunk. Returns whether it is in flight, so that its attempt has to be aborted.
     pub fn remove(&mut self, ticket: Ticket) -> bool {
         let Some(chunk) = self.chunks.remove(&ticket) else {
             return false;
@@ -210,22 +213,22 @@ impl Scheduler {
         self.chunks.get(&ticket).is_some_and(|w| w.in_flight)
     }
 
-    /// The oldest chunk.
+    /// Returns the oldest chunk.
     pub fn oldest(&self) -> Option<Ticket> {
         self.chunks.keys().next().copied()
     }
 
-    /// The chunk to drop for want of room: the oldest that is not being sent. Where all are, the oldest but the one
-    /// whose upload began first: else none would ever arrive at a link that is slower than the stream.
+    /// Returns the chunk to drop to make room: the oldest that is not in flight. If all are in flight, the oldest except the one
+    /// whose upload began first: otherwise a link slower than the stream would never finish one.
     pub fn to_drop(&self) -> Option<Ticket> {
         self.to_drop_of(self.chunks.keys().copied())
     }
 
-    /// The same among these, oldest first: those whose end makes room where that is wanted.
+    /// The same among the chunks `of`, oldest first: those whose removal makes room where it is needed.
     pub fn to_drop_of(&self, of: impl Iterator<Item = Ticket> + Clone) -> Option<Ticket> {
         let known = of.filter_map(|ticket| Some((ticket, self.chunks.get(&ticket)?)));
         let waiting = known.clone().find(|(_, w)| !w.in_flight).map(|(ticket, _)| ticket);
-        // All of them are in flight then, and those are few.
+        // Reached only if all of them are in flight, and those are few.
         let first = || known.clone().min_by_key(|(_, w)| w.started).map(|(ticket, _)| ticket);
         let other = || {
             known
@@ -236,15 +239,15 @@ impl Scheduler {
         waiting.or_else(other).or_else(first)
     }
 
-    /// Uploads were aborted for want of room: the link is too slow for this many at once.
+    /// Limits this sink's own uploads to one at a time: some were aborted to make room, so the link is too slow for more.
     pub fn reduce_concurrency(&mut self) {
         if let Some(own) = self.links.get_mut(&None) {
             (own.round, own.concurrency) = (0, 1);
         }
     }
 
-    /// The chunk of these that would be sent last, if it is wanted: the newest of all goes first and then the oldest, so it is the
-    /// newest of the backlog.
+    /// Returns the chunk among `of` that would be sent last and is `wanted`. The newest of all is sent first and then the oldest,
+    /// so this is the newest of the backlog.
     pub fn sent_last(&self, of: &BTreeSet<Ticket>, wanted: impl Fn(Ticket) -> bool) -> Option<Ticket> {
         let newest = self.chunks.keys().next_back().copied()?;
         let is_next = self.links.get(&None).is_some_and(|own| Some(newest) >= own.newest_sent);
@@ -253,41 +256,41 @@ impl Scheduler {
         backlog.find(|&ticket| wanted(ticket)).or_else(last)
     }
 
-    /// The oldest chunk that has waited `timeout` ns or longer, whether it is being sent or not. What is parked waits for ever.
+    /// Returns the oldest chunk that has waited `timeout` ns or longer, in flight or not. Parked chunks never expire.
     pub fn expired(&self, timeout: u64, now: u64) -> Option<Ticket> {
         let &(queued_at, ticket) = self.ages.first()?;
         (now.saturating_sub(queued_at) >= timeout).then_some(ticket)
     }
 
-    /// How often a chunk was sent.
+    /// Returns how often a chunk was sent.
     pub fn attempts(&self, ticket: Ticket) -> u32 {
         self.chunks.get(&ticket).map_or(0, |w| w.attempts)
     }
 
-    /// Chunks that are not stored yet, without those that are parked.
+    /// Returns the number of chunks that are not stored yet, without parked ones.
     pub fn pending(&self) -> usize {
         self.chunks.len() - self.parked
     }
 
-    /// Chunks that are parked.
+    /// Returns the number of parked chunks.
     pub fn parked(&self) -> usize {
         self.parked
     }
 
-    /// Chunks being sent, of all destinations.
+    /// Returns the number of chunks in flight, of all destinations.
     pub fn in_flight(&self) -> usize {
         self.links.values().map(|link| link.in_flight).sum()
     }
 
-    /// How long the oldest chunk has been waiting that is not parked, ns.
+    /// Returns the age of the oldest chunk that is not parked, ns.
     pub fn oldest_age(&self, now: u64) -> Option<u64> {
         self.ages.first().map(|&(queued_at, _)| now.saturating_sub(queued_at))
     }
 
-    /// The sink drains, or no longer: until the deadline the next attempt is due at once and pauses are short.
-    /// Said again with the same deadline it changes nothing.
+    /// Begins or ends a drain: until its deadline the next attempt is due at once and pauses are short. Does nothing if called
+    /// again with the same deadline.
     pub fn set_draining(&mut self, drain: Option<Drain>) {
-        // `began` differs at each call for the same deadline.
+        // Compare the deadlines only: `began` differs at each call.
         let is_known = drain.map(|drain| drain.until) == self.drain.map(|drain| drain.until);
         if is_known {
             return;
@@ -296,9 +299,9 @@ impl Scheduler {
         if drain.is_none() {
             return;
         }
-        // What is parked is not waited for, so an end does not hurry it.
+        // The drain does not wait for parked chunks, so it does not speed them up.
         for (_, link) in self.links.iter_mut().filter(|(link_key, _)| !is_parked(**link_key)) {
-            // A `Retry-After` is not forgotten by this: the site holds the attempt.
+            // This does not bypass a `Retry-After`: the site still holds the attempt.
             (link.not_before, link.probe_at) = (0, 0);
         }
         let tickets: Vec<Ticket> = self.chunks.keys().copied().collect();
@@ -307,7 +310,7 @@ impl Scheduler {
         }
     }
 
-    /// xorshift64*: jitter wants no better.
+    /// Returns a random number by xorshift64*, which is good enough for jitter.
     fn chance(&mut self) -> u64 {
         self.seed ^= self.seed >> 12;
         self.seed ^= self.seed << 25;

@@ -1,4 +1,4 @@
-//! What an attempt that ends means for its chunk, and for the way to its destination.
+//! What the end of an attempt means for its chunk and for the link to its destination.
 //!
 //! PURE: rules 2 to 5 of [`super`].
 
@@ -11,9 +11,9 @@ use crate::flow::hold::Hold;
 use crate::upload::ticket::Ticket;
 
 impl Scheduler {
-    /// An attempt has ended.
+    /// Records the outcome of an attempt.
     pub fn done(&mut self, ticket: Ticket, outcome: Outcome, now: u64) {
-        // Broken off or dropped before it ended: its result counts no more.
+        // Ignore the outcome if the attempt was aborted or its chunk dropped before.
         if !self.recall(ticket) {
             return;
         }
@@ -35,7 +35,7 @@ impl Scheduler {
                 }
                 self.remove(ticket);
             }
-            // The pause runs since the attempt began; no answer of such a server changes it.
+            // The pause counts from the start of the attempt; no answer of such a server changes it.
             Outcome::Failed { .. } if is_parked(chunk.link_key) => {}
             Outcome::Failed { class, retry_after } => {
                 let retry_at = retry_after.map_or(0, |asked| Hold::new(now, asked).ends(self.drain));
@@ -60,12 +60,13 @@ impl Scheduler {
                 Class::Transient | Class::Throttled => {
                     if is_its_own {
                         chunk.strikes = chunk.strikes.saturating_add(1);
-                        // Never at once: as the oldest it would be the next one again.
+                        // Never at once: it is the oldest chunk and would be chosen again immediately.
                         chunk.not_before = now.saturating_add(pause(chunk.strikes).max(FIRST_BACKOFF)).max(retry_at);
                     }
                     link.round = 0;
+                    // Too many uploads at once make a slow link time out: halve them (rule 3).
                     link.concurrency = (link.concurrency / 2).max(1);
-                    // Twice while others were stored: it is this chunk, and not the link.
+                    // After two strikes the chunk is at fault, not the link: the link gets no back-off.
                     if chunk.strikes < 2 || retry_at > 0 {
                         link.not_before = link.not_before.max(now.saturating_add(pause(link.failures))).max(retry_at);
                         link.failures = link.failures.saturating_add(1);
@@ -73,7 +74,7 @@ impl Scheduler {
                 }
                 Class::Auth | Class::Permanent => {
                     chunk.not_before = now.saturating_add(refused_pause).max(retry_at);
-                    // By the first refusal alone: each new chunk that is refused would put the probe off.
+                    // Set by the first refusal only: otherwise each new chunk that is refused would postpone the probe.
                     if !std::mem::replace(&mut link.refusing, true) {
                         link.probe_at = chunk.not_before;
                     }
@@ -83,8 +84,8 @@ impl Scheduler {
         });
     }
 
-    /// The attempt is broken off for a reason of our own: it counts neither as a failure nor as a success, and the chunk may be
-    /// sent again at once. Whether it was being sent.
+    /// Aborts an attempt for a reason of our own: it counts neither as a failure nor as a success, and the chunk may be sent
+    /// again at once. Returns whether the chunk was in flight.
     pub fn recall(&mut self, ticket: Ticket) -> bool {
         if !self.is_in_flight(ticket) {
             return false;
@@ -96,7 +97,8 @@ impl Scheduler {
         recalled.is_some()
     }
 
-    /// The chunk was not sent, since its destination is held: it and all others that go there wait until that is over.
+    /// Records that a chunk was not sent because its destination is held. All chunks for that destination wait until the hold is
+    /// over.
     pub fn held(&mut self, ticket: Ticket, hold: Hold) {
         if !self.recall(ticket) {
             return;
@@ -108,11 +110,11 @@ impl Scheduler {
         }
     }
 
-    /// The chunk was not sent: its bytes cannot be had before `until`.
+    /// Records that a chunk was not sent because its bytes cannot be read before `until`.
     pub fn put_off(&mut self, ticket: Ticket, until: u64) {
         if self.recall(ticket) {
             self.change(ticket, |chunk, _| {
-                // Nothing was sent.
+                // Nothing was sent, so it does not count as an attempt.
                 chunk.attempts = chunk.attempts.saturating_sub(1);
                 chunk.not_before = chunk.not_before.max(until);
             });

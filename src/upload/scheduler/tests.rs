@@ -18,7 +18,7 @@ const BROKEN: Outcome = Outcome::Failed {
     retry_after: None,
 };
 
-/// The scheduler compares tickets and looks at nothing else of them.
+/// The scheduler only compares tickets.
 fn t(n: u64) -> Ticket {
     Ticket::own(n)
 }
@@ -303,7 +303,7 @@ fn while_everything_is_refused_one_is_tried_a_minute_and_each_new_one_once() {
             }
         }
     }
-    // All once, and then one a minute.
+    // Each chunk once, and then one a minute.
     assert_eq!(attempts.len(), 200 + 60 + 9, "{attempts:?}");
     let now = 700 * S;
     let probe = s.next(now).unwrap();
@@ -356,7 +356,7 @@ proptest! {
             }
             prop_assert_eq!(s.pending(), open.len());
         }
-        // Whatever happened, it ends: with a server that works every chunk is stored.
+        // Whatever happened before, a working server gets every chunk.
         for i in flying.drain(..) { s.done(i, BROKEN, now); }
         let mut guard = 0;
         while s.pending() > 0 {
@@ -384,7 +384,7 @@ fn what_is_parked_is_tried_once_an_hour_and_after_a_success_the_next_one_at_once
         while let Some(ticket) = s.next(now) {
             assert_eq!(s.next(now), None, "one at a time");
             tried.push((now / PARKED_PAUSE, ticket));
-            // What such a server wishes changes nothing.
+            // A `Retry-After` of such a server changes nothing.
             let outcome = Outcome::Failed {
                 class: [Class::Permanent, Class::Throttled, Class::Local][tried.len() % 3],
                 retry_after: Some(90 * PARKED_PAUSE),
@@ -473,7 +473,7 @@ fn a_destination_that_hangs_keeps_no_other_from_being_stored() {
     assert_eq!(s.next(60 * S), Some(t(1)));
 }
 
-/// The chunk of all that would be sent last.
+/// Returns the chunk that would be sent last of all.
 fn last(s: &Scheduler, wanted: impl Fn(Ticket) -> bool) -> Option<Ticket> {
     s.sent_last(&s.chunks.keys().copied().collect(), wanted)
 }
@@ -482,11 +482,11 @@ fn last(s: &Scheduler, wanted: impl Fn(Ticket) -> bool) -> Option<Ticket> {
 fn a_chunk_that_is_one_of_a_hundred_thousand_is_found_as_that_of_a_thousand() {
     let mut s = with(100_000);
     let ages = (0..1_000_000u64).map(|i| s.oldest_age(i).is_some() && s.wake_at(i).is_some());
-    // Two million questions that looked at every chunk would take minutes.
+    // Two million queries that iterate over every chunk would take minutes.
     assert_eq!(ages.filter(|&known| known).count(), 1_000_000);
 }
 
-/// Chunks for all kinds of destinations, and whatever may happen to them.
+/// Chunks for all kinds of destinations, and arbitrary events.
 fn anything_goes(steps: Vec<(u8, u64, u64)>) {
     let mut s = Scheduler::new(3, 99);
     let link_keys = [

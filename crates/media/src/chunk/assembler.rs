@@ -1,7 +1,7 @@
-//! Puts the events of the chunker together to whole chunks, with their checksum. A chunk's bytes are kept in memory, or only
-//! counted where somebody else keeps them.
+//! Assembles the events of the chunker into whole chunks with their checksums. The bytes of a chunk stay in memory, or are passed
+//! on and only counted if they are stored elsewhere.
 //!
-//! PURE. The checksum is taken as bytes arrive, while they are in the processor's cache.
+//! PURE. The checksum is computed as bytes arrive, while they are in the processor's cache.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,22 @@ use bytes::Bytes;
 
 use crate::container::Init;
 
-/// A chunk that is being put together.
+/// A chunk that is being assembled.
 #[derive(Clone, Debug, Default)]
 pub struct Assembly {
-    /// Header and payload in order; empty where they are kept elsewhere.
+    /// Header and payload in order; empty if they are stored elsewhere.
     pub pieces: Vec<Bytes>,
-    /// The bytes are kept elsewhere.
+    /// The bytes are stored elsewhere.
     pub elsewhere: bool,
     /// CRC32C of all bytes.
     pub crc32c: u32,
-    /// Bytes altogether.
+    /// Bytes of header and payload.
     pub size: u64,
     /// Bytes of the header.
     pub init: u64,
     /// Where its payload begins in the input.
     pub input_offset: u64,
-    /// When it began by the clock that counts from the machine's boot, and by the wall clock, ns.
+    /// When it began: by the clock that counts from the machine's boot, and by the wall clock, ns.
     pub began: (u64, u64),
 }
 
@@ -38,8 +38,8 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// Begins a chunk with this header. `begun` holds where and when it began, and whether its bytes are kept
-    /// elsewhere; those are appended to `out`.
+    /// Begins a chunk with this header. `begun` holds where and when it began, and whether its bytes are stored elsewhere. If so,
+    /// appends the header to `out`.
     pub fn begin(&mut self, sequence: u64, init: Init, begun: Assembly, out: &mut Vec<Piece>) {
         let mut chunk = begun;
         for bytes in [init.head, init.tail] {
@@ -49,7 +49,7 @@ impl Assembler {
         self.open.insert(sequence, chunk);
     }
 
-    /// Payload of a chunk.
+    /// Adds payload to a chunk, or appends it to `out` if the bytes of the chunk are stored elsewhere. Ignores an unknown chunk.
     #[inline]
     pub fn data(&mut self, sequence: u64, bytes: Bytes, out: &mut Vec<Piece>) {
         if let Some(chunk) = self.open.get_mut(&sequence) {
@@ -57,7 +57,7 @@ impl Assembler {
         }
     }
 
-    /// From here on its bytes are kept elsewhere; those that were kept here are put into `out`.
+    /// Moves the bytes of a chunk to `out`. Its further bytes are stored elsewhere too.
     pub fn move_out(&mut self, sequence: u64, out: &mut Vec<Piece>) {
         let Some(chunk) = self.open.get_mut(&sequence) else { return };
         chunk.elsewhere = true;
@@ -69,20 +69,20 @@ impl Assembler {
         }
     }
 
-    /// A chunk that is not complete.
+    /// Returns a chunk that is not complete.
     #[inline]
     pub fn get(&self, sequence: u64) -> Option<&Assembly> {
         self.open.get(&sequence)
     }
 
-    /// The chunk is complete.
+    /// Removes a complete chunk and returns it.
     pub fn end(&mut self, sequence: u64) -> Option<Assembly> {
         self.open.remove(&sequence)
     }
 }
 
 impl Assembly {
-    /// Bytes of the payload: what the memory was charged with.
+    /// Returns the bytes of the payload, which the memory was charged with.
     #[inline]
     pub fn payload(&self) -> u64 {
         self.size - self.init

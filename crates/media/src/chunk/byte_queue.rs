@@ -1,4 +1,4 @@
-//! The bytes that are not yet in a chunk, in pieces worth uploading.
+//! A queue of the bytes that are in no chunk yet, in pieces large enough to upload.
 //!
 //! PURE. Small slices are copied into blocks of our own, since a sub-buffer would pin its parent and pooled buffers starve
 //! their source; large ones are taken over as they are. Pieces leave in order, split where a chunk is cut.
@@ -7,17 +7,17 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// Slices from this size on are kept as they are: 64 KiB.
+/// Slices of this size or more are taken over without a copy: 64 KiB.
 pub const TAKE_OVER: usize = 64 << 10;
-/// Size of a block: 256 KiB, what one write to a connection wants.
+/// Size of a block: 256 KiB, a good size for one write to a connection.
 pub const BLOCK: usize = 256 << 10;
 
-/// Where blocks come from and what becomes of full ones: a pool, outside of what is pure.
+/// Supplies blocks and takes full ones. The pool behind it is outside this crate, which is pure.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocks {
-    /// An empty vector with room for [`BLOCK`] bytes.
+    /// Returns an empty vector with room for [`BLOCK`] bytes.
     pub fresh: fn() -> Vec<u8>,
-    /// Makes it readable; it goes back when the last reader has gone.
+    /// Turns a block into `Bytes`. The block returns to the pool when the last reference to it is dropped.
     pub seal: fn(Vec<u8>) -> Bytes,
 }
 
@@ -34,7 +34,7 @@ impl Default for Blocks {
 #[derive(Debug, Default)]
 pub struct ByteQueue {
     blocks: Blocks,
-    /// Offset of the first byte here.
+    /// Offset of the first byte in the queue.
     base: u64,
     pieces: VecDeque<Bytes>,
     tail: Vec<u8>,
@@ -42,7 +42,7 @@ pub struct ByteQueue {
 }
 
 impl ByteQueue {
-    /// An empty queue with blocks from there.
+    /// Returns an empty queue that takes its blocks from `blocks`.
     pub fn new(blocks: Blocks) -> Self {
         Self {
             blocks,
@@ -50,19 +50,19 @@ impl ByteQueue {
         }
     }
 
-    /// Offset of the first byte that is here.
+    /// Returns the offset of the first byte in the queue.
     #[inline]
     pub fn base(&self) -> u64 {
         self.base
     }
 
-    /// Offset behind the last byte that is here.
+    /// Returns the offset after the last byte in the queue.
     #[inline]
     pub fn end(&self) -> u64 {
         self.base + self.len as u64
     }
 
-    /// Copies a slice.
+    /// Appends a copy of a slice.
     #[inline]
     pub fn copy(&mut self, mut data: &[u8]) {
         self.len += data.len();
@@ -79,7 +79,7 @@ impl ByteQueue {
         }
     }
 
-    /// Takes a slice over without copying it.
+    /// Appends a slice without copying it.
     #[inline]
     pub fn take_over(&mut self, data: Bytes) {
         // Bytes leave in order: what was copied before them goes first.
@@ -95,7 +95,7 @@ impl ByteQueue {
             let piece = match self.pieces.front_mut() {
                 Some(first) if first.len() > wanted => first.split_to(wanted),
                 Some(_) => self.pieces.pop_front().unwrap_or_default(),
-                // In the block being filled: what is in it becomes a piece.
+                // The bytes are in the block being filled: its content becomes a piece.
                 None => {
                     self.seal();
                     continue;
@@ -107,8 +107,8 @@ impl ByteQueue {
         }
     }
 
-    /// Moves those bytes below `offset` to `out` that are in finished pieces: the block being filled stays, so that a chunk
-    /// is made of few large pieces.
+    /// Moves the pieces that end at or below `offset` to `out`. The block being filled stays, so that a chunk consists of few
+    /// large pieces.
     pub fn take_finished_below(&mut self, offset: u64, out: &mut Vec<Bytes>) {
         while let Some(first) = self.pieces.front()
             && self.base + first.len() as u64 <= offset
@@ -120,14 +120,14 @@ impl ByteQueue {
         }
     }
 
-    /// All bytes that are here; those in the block being filled are copied.
+    /// Returns all bytes in the queue, which keeps them. Those in the block being filled are copied.
     pub fn copied(&self) -> Vec<Bytes> {
         // A copy, since the block being filled is still written to.
         let tail = (!self.tail.is_empty()).then(|| Bytes::copy_from_slice(&self.tail));
         self.pieces.iter().cloned().chain(tail).collect()
     }
 
-    /// Lets go of all bytes below `offset`; returns how many.
+    /// Drops all bytes below `offset`; returns how many.
     pub fn drop_below(&mut self, offset: u64) -> u64 {
         let mut gone = Vec::new();
         let before = self.base;
@@ -139,7 +139,8 @@ impl ByteQueue {
         if self.tail.is_empty() {
             return;
         }
-        // A block with little in it would pin many times that: between large buffers there is often only a bit of sound.
+        // Copy a block with little in it, since it would pin a whole block: between large buffers there is often only a little
+        // sound.
         let piece = if self.tail.len() < BLOCK / 8 * 7 {
             let piece = Bytes::copy_from_slice(&self.tail);
             self.tail.clear();

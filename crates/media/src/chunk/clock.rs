@@ -1,49 +1,49 @@
-//! Which UTC time a unit was captured at.
+//! Computes the UTC time at which a unit was captured.
 //!
 //! PURE: the wall clock and the pipeline clock are arguments. The anchor, UTC of running time 0, is taken at the first buffer
 //! of each PLAYING and compared with the wall clock at every cut. Live streams: anchor + running time. Streams that are not
 //! live, or have no timestamps: arrival of the first unit, on the anchor's clock, + media time. A reference timestamp (RTCP,
-//! NTP) of the camera wins.
+//! NTP) of the camera takes precedence.
 
 pub use gcstreamer_schema::ClockKind;
 
-/// Before this the clock of the machine cannot be right: 2020-01-01T00:00:00Z, ns since the epoch.
+/// A wall clock before this is wrong: 2020-01-01T00:00:00Z, ns since the epoch.
 pub const EARLIEST_PLAUSIBLE: u64 = 1_577_836_800_000_000_000;
 
-/// Differences from here on are a step, below they are slewed: 1 s.
+/// A difference of this or more is a step; a smaller one is slewed: 1 s.
 const STEP: u64 = 1_000_000_000;
 
-/// Running times and container times do not run apart by more than this: 2 s.
+/// Running times and container times diverge by no more than this: 2 s.
 const UNSTEADY: i64 = 2_000_000_000;
 
-/// Most time between capture and arrival at the start of a live stream; times farther back count from elsewhere: 30 s.
+/// Most time between capture and arrival at the start of a live stream: 30 s. A running time farther back has another origin.
 const BACKLOG: i64 = 30_000_000_000;
 
 /// What `mpegtsmux` adds to the running time of its input for the times in the stream (its `TS_MUX_CLOCK_BASE`): 1 h.
 const MUX_BASE: i64 = 3_600_000_000_000;
 
-/// After this the times of a transport stream wrap: 2^33 ticks of 90 kHz.
+/// Period after which the times of a transport stream wrap, ns: 2^33 ticks of 90 kHz.
 const TRANSPORT_WRAP: i64 = 95_443_717_688_889;
 
 /// What is known of a buffer when it arrives; all in ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// Running time of the buffer; below 0 where decoding has to begin before the first picture is shown.
+    /// Running time of the buffer; negative if decoding has to begin before the first picture is shown.
     pub running: Option<i64>,
-    /// Running time that the pipeline clock shows now.
+    /// Running time on the pipeline clock when the buffer arrived.
     pub clock_running: Option<u64>,
-    /// Wall clock now, since the Unix epoch.
+    /// Wall clock when the buffer arrived, since the Unix epoch.
     pub wall: u64,
     /// UTC of the buffer by the camera's own clock, since the Unix epoch.
     pub reference: Option<u64>,
-    /// For how long the recording has kept the stream waiting so far, for want of room. Whoever reads a file or a pipe stands
-    /// still meanwhile.
+    /// Total time so far for which the recording has made the stream wait because memory was full. The source of a file or a
+    /// pipe does not advance meanwhile.
     pub held: u64,
 }
 
 impl Stamp {
-    /// Returns how long this buffer arrived before `later`, in ns, without what the stream was kept waiting in between: by the
-    /// pipeline clock if both have it, since the wall clock may be stepped.
+    /// Returns how long this buffer arrived before `later`, in ns, minus the time for which the recording made the stream wait
+    /// in between. Uses the pipeline clock if both stamps have it, since the wall clock may be stepped.
     pub fn arrived_before(&self, later: &Self) -> u64 {
         let between = match (self.clock_running, later.clock_running) {
             (Some(a), Some(b)) if b >= a => b - a,
@@ -53,7 +53,7 @@ impl Stamp {
     }
 }
 
-/// When buffers arrived, in ns since the first, whatever their own times are.
+/// Arrival times of buffers, in ns since the first, independent of the buffers' own times.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Arrival {
     now: u64,
@@ -61,7 +61,7 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// Returns when the buffer of `stamp` arrived. Buffers come in order.
+    /// Returns when the buffer of `stamp` arrived. Call in the order of arrival.
     pub fn at(&mut self, stamp: &Stamp) -> u64 {
         let waited = self.last.map_or(0, |last| last.arrived_before(stamp));
         self.now = self.now.saturating_add(waited);
@@ -74,44 +74,45 @@ impl Arrival {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CaptureClock {
     live: bool,
-    /// A muxer stands in front, in the same pipeline.
+    /// A muxer of the same pipeline produces the stream.
     is_muxed: bool,
     /// UTC of running time 0.
     anchor: Option<i64>,
-    /// Arrival and container time of the first unit; the arrival is UTC as the anchor has it, so that a step moves both.
+    /// Arrival and container time of the first unit. The arrival is UTC by the anchor, so that a step of the clock moves both.
     first: Option<(u64, Option<u64>)>,
-    /// (running time, UTC) as passed on by an element before the muxer.
+    /// (running time, UTC) reported by an element before the muxer.
     mapping: Option<(u64, u64)>,
     /// Container time and running time of the last unit that was dated live.
     dated: Option<(u64, i64)>,
-    /// By how much the muxer in front has moved the running times of a transport stream towards 0; `None` until a unit shows it.
+    /// By how much the muxer of the pipeline has moved the running times of a transport stream towards 0, ns; `None` until a unit
+    /// shows it.
     moved: Option<i64>,
 }
 
 impl CaptureClock {
-    /// Takes a new anchor at the next buffer: PLAYING has begun. `live` is `upstream_live` of a LATENCY query.
+    /// Begins PLAYING: the next buffer gives a new anchor. `live` is `upstream_live` of a LATENCY query.
     pub fn playing(&mut self, live: bool) {
         self.live = live;
         self.restart_running_time();
         if live {
-            // A pause is no media time.
+            // The media time of a live stream does not include the pause.
             self.first = None;
         }
     }
 
-    /// Whether a muxer stands in front, in the same pipeline: what it writes into the stream are running times.
+    /// Sets whether a muxer of the same pipeline produces the stream. The times that it writes into the stream are running times.
     pub fn set_muxed(&mut self, is_muxed: bool) {
         self.is_muxed = is_muxed;
     }
 
-    /// Takes a new anchor at the next buffer: running time begins again.
+    /// Handles a restart of running time: the next buffer gives a new anchor.
     fn restart_running_time(&mut self) {
         self.anchor = None;
         self.dated = None;
         self.moved = None;
     }
 
-    /// The stream was flushed: what follows does not continue it, nor its running time.
+    /// Handles a flush: what follows continues neither the media time nor the running time.
     pub fn flushed(&mut self) {
         self.restart_running_time();
         self.first = None;
@@ -128,23 +129,24 @@ impl CaptureClock {
         self.dated = None;
     }
 
-    /// The camera's clock showed `utc` at running time `running`.
+    /// Sets the mapping of running time to UTC: the camera's clock showed `utc` at running time `running`. Both in ns.
     pub fn map(&mut self, running: u64, utc: u64) {
         self.mapping = Some((running, utc));
     }
 
-    /// A buffer has arrived.
+    /// Takes the anchor from a buffer that has arrived, if there is none.
     #[inline]
     pub fn arrived(&mut self, stamp: &Stamp) {
         if self.anchor.is_none()
-            // What the clock shows now, not the time of the buffer, which was captured earlier, or is that of a file.
+            // What the clock shows now, not the time of the buffer: that is earlier, its capture, or comes from a file.
             && let Some(now) = stamp.clock_running.map(signed).or(stamp.running.filter(|_| self.live))
         {
             self.anchor = Some(signed(stamp.wall).saturating_sub(now));
         }
     }
 
-    /// When the buffer of `stamp` arrived, as the anchor has it: until the next cut a step of the wall clock is none.
+    /// Returns when the buffer of `stamp` arrived, UTC in ns by the anchor if there is one. A step of the wall clock has no
+    /// effect until [`CaptureClock::compare`] at the next cut.
     fn arrival(&self, stamp: &Stamp) -> u64 {
         match (self.anchor, stamp.clock_running) {
             (Some(anchor), Some(now)) => unsigned(anchor.saturating_add(signed(now))),
@@ -152,9 +154,9 @@ impl CaptureClock {
         }
     }
 
-    /// A unit of a transport stream with the container time `pts` is in the buffer of `stamp`. `mpegtsmux` lets the running times
-    /// of its buffers begin at 0 whenever its input begins (`start-time-selection=zero`, the default), and keeps those of its
-    /// input in the stream.
+    /// Learns from a unit of a transport stream by how much the muxer has moved running times. The unit has the container time
+    /// `pts` and is in the buffer of `stamp`. `mpegtsmux` starts the running times of its buffers at 0 whenever its input starts
+    /// (`start-time-selection=zero`, the default), but writes those of its input into the stream.
     pub fn transport_time(&mut self, stamp: &Stamp, pts: Option<u64>) {
         let (true, true, None) = (self.live, self.is_muxed, self.moved) else {
             return;
@@ -163,17 +165,19 @@ impl CaptureClock {
             return;
         };
         let input = signed(pts).saturating_sub(MUX_BASE);
-        // Up to a second ahead: cameras whose times are a bit fast.
+        // Modulo the wrap, since `pts` has wrapped if the pipeline has run for more than 26.5 h. From -1 s on, not from 0: the
+        // times of some cameras are slightly ahead.
         let lag = now
             .saturating_sub(input)
             .saturating_add(signed(STEP))
             .rem_euclid(TRANSPORT_WRAP)
             - signed(STEP);
         let moved = now.saturating_sub(running).saturating_sub(lag);
+        // A longer lag: the times in the stream are not running times of this pipeline, so the muxer has moved nothing.
         self.moved = Some(if lag <= BACKLOG { moved.max(0) } else { 0 });
     }
 
-    /// UTC of a unit in the buffer of `stamp` with the container time `pts`, and whose clock that is.
+    /// Returns the UTC in ns of a unit in the buffer of `stamp` with the container time `pts`, and whose clock it is from.
     pub fn utc(&mut self, stamp: &Stamp, pts: Option<u64>) -> (u64, ClockKind) {
         if let Some(reference) = stamp.reference {
             return (reference, ClockKind::Ntp);
@@ -201,10 +205,10 @@ impl CaptureClock {
         (utc, kind)
     }
 
-    /// UTC of a unit with the container time `pts`: the arrival of the first, and the media time since.
+    /// Returns the UTC of a unit with the container time `pts`: the arrival of the first unit plus the media time since.
     fn by_media_time(&mut self, stamp: &Stamp, pts: Option<u64>) -> u64 {
         let now = self.arrival(stamp);
-        // A first unit without a time (joined within a picture) is no beginning of the media time.
+        // A first unit without a time (the recording started within a picture) cannot start the media time.
         if self.first.is_some_and(|(_, first)| first.is_none()) {
             self.first = None;
         }
@@ -213,7 +217,7 @@ impl CaptureClock {
             (Some(first), Some(pts)) => unsigned(signed(arrival).saturating_add(since(first, pts))),
             _ => now,
         };
-        // A live unit cannot be captured after it arrived: no name lies in the future.
+        // A live unit cannot be captured after it arrived: otherwise names would be in the future.
         if self.live && utc > now {
             // A single time that is a bit ahead moves no later one.
             if signed(utc - now) > UNSTEADY {
@@ -225,10 +229,10 @@ impl CaptureClock {
         }
     }
 
-    /// Returns the running time of a live buffer, as far as it is plausible. Nothing is captured after it arrived, and running
-    /// time goes on as the container's time `pts` does, which is free of jumps; without one of its own, that is all there is.
+    /// Returns the plausible running time of a live buffer. Nothing is captured after it arrived, and running time advances with
+    /// the container time `pts`, which is free of jumps. A buffer without a running time gets the one that `pts` implies.
     fn plausible(&mut self, stamp: &Stamp, pts: Option<u64>) -> Option<i64> {
-        // Without a clock of the pipeline nothing shows that a time lies ahead.
+        // Without the pipeline clock nothing shows that a time lies ahead.
         let now = stamp.clock_running.map_or(i64::MAX, signed);
         let expected = self
             .dated
@@ -252,20 +256,20 @@ impl CaptureClock {
         Some(plausible.min(now))
     }
 
-    /// As [`CaptureClock::utc`] of a unit without a container time, and changes nothing.
+    /// Returns [`CaptureClock::utc`] of a unit without a container time, and changes nothing.
     pub fn peek(&self, stamp: &Stamp) -> (u64, ClockKind) {
         let mut clock = *self;
         clock.utc(stamp, None)
     }
 
-    /// Whether [`CaptureClock::utc`] of this stamp is a guess that a later unit can mend: muxers leave the time off the first
-    /// buffers where decoding begins before the segment does (B-frames).
+    /// Returns whether [`CaptureClock::utc`] of this stamp is a guess that a later unit can correct. Muxers omit the time of the
+    /// first buffers if decoding begins before the segment (B-frames).
     pub fn is_provisional(&self, stamp: &Stamp) -> bool {
         stamp.reference.is_none() && stamp.running.is_none() && (self.live || self.mapping.is_some())
     }
 
-    /// Compares the clocks at a cut. Less than a second of difference is taken up bit by bit, so that names never jump; more
-    /// is a step, which is taken here and returned in ns.
+    /// Compares the wall clock with the anchor at a cut. A difference below 1 s is slewed, so that names never jump; a larger one
+    /// is a step, which is applied at once and returned in ns.
     pub fn compare(&mut self, stamp: &Stamp) -> Option<i64> {
         let (Some(anchor), Some(now)) = (self.anchor, stamp.clock_running) else {
             return None;
@@ -287,8 +291,8 @@ fn signed(ns: u64) -> i64 {
     i64::try_from(ns).unwrap_or(i64::MAX)
 }
 
-/// Returns the time from `first` to `pts`. The difference is taken first: a stream's own times may lie near the greatest that an `i64`
-/// holds, where a sum with the time of day would saturate.
+/// Returns the time from `first` to `pts`. The difference is computed first: a stream's own times may be close to `i64::MAX`,
+/// where a sum with the time of day would saturate.
 #[inline]
 fn since(first: u64, pts: u64) -> i64 {
     if pts >= first {

@@ -1,4 +1,4 @@
-//! How long a chunk is, from the times of its frames.
+//! Computes how long a chunk is from the times of its frames.
 //!
 //! PURE.
 
@@ -14,7 +14,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// A frame at `pts`, whose end is known or not.
+    /// Adds a frame at `pts`; `end` if it is known. Both in ns.
     #[inline]
     pub fn add(&mut self, pts: u64, end: Option<u64>) {
         if self.count == 0 {
@@ -30,15 +30,15 @@ impl Frames {
         self.count += 1;
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no frames.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Mean length of a frame; `None` of fewer than two.
+    /// Returns the mean length of a frame, ns; `None` if there are fewer than two, or all have the same time.
     pub fn mean(&self) -> Option<u64> {
-        // Times that are all equal say nothing of a length.
+        // Equal times do not show a length.
         (self.last - self.first)
             .checked_div(self.count.saturating_sub(1))
             .filter(|&m| m > 0)

@@ -16,7 +16,7 @@ pub struct ChunkInfo {
     pub start: u64,
     /// Length in ns: from the first picture to the next chunk's, of the last chunk to the end of its last frame.
     pub duration: u64,
-    /// Container time of the key unit in ns, where the container has times.
+    /// Container time of the first picture, or of the first sound without one, in ns; `None` if it has none.
     pub pts_start: Option<u64>,
     /// Running time of the first buffer in ns.
     pub running: Option<u64>,
@@ -30,7 +30,7 @@ pub struct ChunkInfo {
     pub preview_bytes: Option<u64>,
     /// Whether it begins with a key unit.
     pub key_frame: bool,
-    /// Why bytes may be missing before it; `None` where none are.
+    /// Why bytes may be missing before it; `None` if none are.
     pub gap: Option<GapReason>,
     /// Whose clock `start` is from.
     pub clock: ClockKind,
@@ -38,7 +38,7 @@ pub struct ChunkInfo {
     pub clock_step_ms: Option<i64>,
     /// RFC 6381 list.
     pub codecs: Option<String>,
-    /// There is sound and no picture.
+    /// The stream has sound and no pictures.
     pub audio_only: bool,
     /// Bytes of the object: header and payload.
     pub size: u64,

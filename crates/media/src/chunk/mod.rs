@@ -1,4 +1,4 @@
-//! Where a chunk begins and ends, and what is known of it.
+//! Splits a stream into chunks, and dates and describes each chunk.
 //!
 //! PURE: bytes, times and settings in, [`Event`]s out. [`Chunker`] drives a container scanner over the input and splits it
 //! into chunks that each play alone; init of chunk 0 plus all payloads is the input, byte for byte.
@@ -47,10 +47,10 @@ pub enum Warning {
         waited: u64,
         /// Longest time between two key units so far.
         interval: Option<u64>,
-        /// They come where no chunk can begin: within a fragment, or a Cluster of known size.
+        /// Key units arrive, but only where no chunk can begin: within a fragment or a Cluster of known size.
         enclosed: bool,
     },
-    /// The header announces pictures, or they came earlier, and sound has come alone for this duration.
+    /// Only sound has arrived for a long time, although the header announces pictures or pictures arrived earlier.
     SoundAlone {
         /// How long.
         waited: u64,
@@ -67,9 +67,9 @@ pub enum Warning {
     OpenGop,
     /// A fragment lasts more than twice as long as a chunk should: it cannot be cut. Its duration.
     LongFragment(u64),
-    /// The muxer went back to this offset, to write over what it had sent.
+    /// The muxer seeked back to this offset to overwrite what it had sent.
     Rewritten(u64),
-    /// A chunk grew to a share of the memory and was cut early.
+    /// A chunk reached a memory limit and was cut early.
     EarlyCut {
         /// Bytes at which it was cut.
         bytes: u64,
@@ -82,7 +82,7 @@ pub enum Warning {
     Damage(u64),
     /// More than one program: stored unparsed. How many.
     Programs(usize),
-    /// A transport stream without PAT and PMT: stored unparsed.
+    /// A transport stream without PAT and PMT: cut by arrival time until they come.
     NoProgram,
     /// No known container: stored unparsed.
     UnknownContainer,
@@ -107,7 +107,7 @@ pub enum Event {
         /// The bytes.
         bytes: Bytes,
     },
-    /// A chunk is complete. May come after the next one's `Begin`: its length is known with the next key unit.
+    /// A chunk is complete. May come after the `Begin` of the next chunk, whose first picture determines its duration.
     End(Box<ChunkInfo>),
     /// Bytes that are not stored.
     Gap {
@@ -126,7 +126,7 @@ pub enum Event {
     Warn(Warning),
     /// A cut is due: upstream should send a key unit.
     WantKeyUnit,
-    /// The one object of a fixed name reached the limit. Its size in bytes.
+    /// The only object of a fixed name reached the hard limit. Its size in bytes.
     TooLarge(u64),
 }
 
@@ -148,12 +148,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// How long to wait for a key unit: max(3 × `max-size-time`, 30 s).
+    /// Returns how long to wait for a key unit: max(3 × `max-size-time`, 30 s).
     pub fn patience(&self) -> u64 {
         self.max_time.saturating_mul(3).max(30_000_000_000)
     }
 
-    /// After how long without a buffer the open chunk is closed: max(2 × `max-size-time`, 15 s).
+    /// Returns how long no buffer may arrive before the open chunk is closed: max(2 × `max-size-time`, 15 s).
     pub fn idle(&self) -> u64 {
         // The floor also serves max-size-time=0, which never cuts by time but must not idle at once.
         self.max_time.saturating_mul(2).max(15_000_000_000)

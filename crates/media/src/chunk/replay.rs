@@ -1,4 +1,4 @@
-//! Reads a chunk whose end was lost: how much of it is whole, and how long that is.
+//! Reads a chunk whose end was lost, and finds how much of it is whole and how long that part lasts.
 //!
 //! PURE. The bytes of the object, header first, are fed once from front to end.
 
@@ -16,24 +16,24 @@ pub struct Replay {
     units: Vec<(u64, Unit)>,
     picture_end: Option<u64>,
     walk: Walk,
-    /// Something is damaged: what the sizes say is of no worth behind it.
+    /// Damage was found: sizes behind it cannot be trusted.
     damaged: bool,
     faulty: bool,
 }
 
-/// What was found.
+/// The whole part of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replayed {
     /// Bytes of the object up to the end of its last whole unit.
     pub whole: u64,
-    /// Length of that in ns.
+    /// Duration of that part, ns.
     pub duration: u64,
-    /// End of the first key frame, where all of it is there.
+    /// End of the first key frame, if all of it is present.
     pub preview_bytes: Option<u64>,
 }
 
 impl Replay {
-    /// Reads an object of this container that begins with `init_bytes` bytes of header.
+    /// Returns a reader of an object of this container that begins with `init_bytes` bytes of header.
     pub fn new(container: Container, init_bytes: u64) -> Self {
         Self {
             container,
@@ -56,12 +56,12 @@ impl Replay {
         if self.faulty {
             return;
         }
-        // It could be cut when it was recorded; if it cannot be read now, all of it is kept as it is.
+        // The stream could be cut when it was recorded. If the object cannot be read now, `finish` keeps all of it.
         self.faulty = self.scanner.push(data, &mut self.marks).is_err();
         let marks = std::mem::take(&mut self.marks);
         for mark in marks {
             match mark.kind {
-                // Their header is of no more use.
+                // Without their headers, which are not needed here.
                 MarkKind::Unit(unit) => self.units.push((mark.at, Unit { init: None, ..unit })),
                 MarkKind::PictureEnd => {
                     self.picture_end.get_or_insert(mark.at);
@@ -72,7 +72,7 @@ impl Replay {
         }
     }
 
-    /// Where the last picture begins; without pictures, the last unit.
+    /// Returns where the last picture begins, or the last unit if there are no pictures.
     fn last_unit(&self) -> Option<u64> {
         let last = |wanted: fn(&Unit) -> bool| self.units.iter().rev().find(|(_, u)| wanted(u)).map(|(at, _)| *at);
         last(|u| u.track == Track::Video).or_else(|| last(|_| true))
@@ -83,7 +83,7 @@ impl Replay {
         let whole = match self.container {
             _ if complete || self.faulty => self.fed,
             Container::Raw => self.fed,
-            // Sizes say where the last tag or fragment ends: it counts although nothing follows.
+            // Sizes show where the last tag or fragment ends, so it counts although nothing follows it.
             Container::Fmp4 | Container::Flv if !self.walk.lost && !self.damaged => self.walk.whole,
             Container::Fmp4 => self.last_unit().unwrap_or(self.walk.whole),
             // A unit is known to have ended only once the next one begins, so the last one does not count.
@@ -102,7 +102,7 @@ impl Replay {
                 end: unit.end,
                 decode: unit.decode,
             };
-            // When the bytes arrived is not known any more: the times of the container alone count.
+            // It is not known when the bytes arrived: only the times of the container count.
             let placed = line.place(timed, 0);
             let pts = placed.pts;
             match unit.track {
@@ -129,13 +129,13 @@ impl Replay {
 struct Walk {
     container: Container,
     head: Vec<u8>,
-    /// Bytes of the present item that have not come.
+    /// Bytes of the current item that have not come.
     left: u64,
     at: u64,
-    /// The present item ends something whole.
+    /// The end of the current item ends a whole fragment or tag.
     counts: bool,
     whole: u64,
-    /// The items make no sense.
+    /// The sizes of the items make no sense: the walk has stopped.
     lost: bool,
 }
 
@@ -179,7 +179,7 @@ impl Walk {
                     self.left = left;
                     self.note_end();
                 }
-                // A box to the end of the file, or nonsense: nothing that is known to be whole ends behind it.
+                // A box that extends to the end of the file (size 0), or nonsense: no end of anything whole is known behind it.
                 None => self.lost = true,
             }
         }
@@ -196,7 +196,7 @@ impl Walk {
         bytes.iter().fold(0, |sum, &b| sum << 8 | u64::from(b))
     }
 
-    /// Size of the box whose head has come.
+    /// Returns the size of the box whose header has come; `None` if more of the header is needed.
     fn mp4_box(&mut self) -> Option<u64> {
         let is_wide = self.head.len() >= 4 && self.number(0..4) == 1;
         if self.head.len() < if is_wide { 16 } else { 8 } {
@@ -206,11 +206,11 @@ impl Walk {
         Some(if is_wide { self.number(8..16) } else { self.number(0..4) })
     }
 
-    /// Size of the tag, or of the file header, whose head has come.
+    /// Returns the size of the tag or file header whose start has come; `None` if more of it is needed.
     fn flv_item(&mut self) -> Option<u64> {
         self.counts = true;
         if self.head.first() == Some(&b'F') {
-            // With the size of the tag before the first.
+            // DataOffset (E.2), and the PreviousTagSize0 behind the header (E.3).
             return (self.head.len() >= 9).then(|| self.number(5..9).saturating_add(4));
         }
         if self.head.len() < 4 {

@@ -462,8 +462,8 @@ fn recording_that_stops_within_a_unit_ends_with_the_last_whole_one() {
     assert_eq!(bucket.joined(), w.bytes[..usize::try_from(torn).unwrap()]);
 }
 
-/// The gaps of a stream of 50 pictures a second apart from each other by 40 ms, pushed in slices of `slice` pictures: recording is
-/// stopped after the first `stop_after`, and the stream ends without a start.
+/// Returns the gaps of a stream of 50 pictures 40 ms apart, pushed in slices of `slice` pictures. Recording is stopped after
+/// the first `stop_after`, and the stream ends without a start.
 fn gaps_at_the_end(nal: u8, stop_after: usize, slice: usize) -> Vec<(GapReason, u64)> {
     let mut w = Writer::head(5);
     let mut borders = Vec::new();

@@ -12,7 +12,7 @@ pub(super) const CONTAINERS: [Container; 4] = [Container::Flv, Container::MpegTs
 pub(super) enum Frame {
     /// A key frame at that time in ms.
     Key(u64),
-    /// A picture that is none.
+    /// Another picture, at that time in ms.
     Inter(u64),
     /// Sound.
     Sound(u64),

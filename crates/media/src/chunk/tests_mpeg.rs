@@ -1,4 +1,5 @@
-//! Transport streams of MPEG-2 and MPEG-4 part 2, as encoders and muxers write them by default, and of formats that are not parsed.
+//! Transport streams of MPEG-2 and MPEG-4 part 2, as encoders and muxers write them by default, and of formats that are not
+//! parsed.
 
 use super::tests::{Bucket, LIMITS, S, run};
 use super::*;
@@ -55,7 +56,8 @@ fn mpeg_2_with_one_sequence_header_is_cut_at_its_groups_and_told_once_by_its_nam
     assert_eq!((bucket.warnings, bucket.gaps), (vec![Warning::NoSequenceHeader], vec![]));
 }
 
-/// VVC, a picture every 100 ms: from and to these; `flagged`: the first of every second has random_access_indicator.
+/// Writes VVC, a picture every 100 ms, numbers `from..to`. With `flagged` the first of every second has
+/// random_access_indicator.
 fn vvc(from: u64, to: u64, flagged: bool) -> Vec<u8> {
     let mut w = Writer::new();
     w.pat();

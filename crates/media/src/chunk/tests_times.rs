@@ -522,7 +522,7 @@ fn a_sample_of_an_hour_or_of_a_negative_length_moves_nothing_else() {
                     .map(|i| {
                         let own = (i == in_fragment).then_some((at, odd));
                         let fragment = fragment(time, own);
-                        // The muxer believes itself.
+                        // The muxer adds its wrong duration to the times that follow.
                         time += 1000 + if own.is_some() { i64::from(odd.cast_signed()) - 40 } else { 0 };
                         fragment
                     })

@@ -1,4 +1,4 @@
-//! RFC 6381 names of codecs, from the configuration records in containers.
+//! Derives RFC 6381 names of codecs from the configuration records in containers.
 //!
 //! PURE. Sources: RFC 6381 3.3, ISO/IEC 14496-15 (5.3.3.1 `avcC`, 8.3.3.1 `hvcC`, annex E), ISO/IEC 14496-3 1.6.2.1.
 
@@ -19,7 +19,7 @@ pub fn avc_from_record(record: &[u8]) -> Option<String> {
     avc_from_sps(record)
 }
 
-/// The first SPS of an AVCDecoderConfigurationRecord.
+/// Returns the first SPS of an AVCDecoderConfigurationRecord.
 pub fn avc_first_sps(record: &[u8]) -> Option<&[u8]> {
     let (&[count, high, low], rest) = record.get(5..)?.split_first_chunk::<3>()?;
     rest.get(..usize::from(u16::from_be_bytes([high, low])))
@@ -44,6 +44,7 @@ pub fn hevc_length_size(record: &[u8]) -> Option<usize> {
 /// `hvc1.…` from an H.265 SPS that begins with its two byte NAL header: `profile_tier_level` follows one more byte.
 pub fn hevc_from_sps(sps: &[u8]) -> Option<String> {
     let mut rbsp = Vec::with_capacity(16);
+    // 15 bytes are needed. At most every third byte is an emulation prevention byte, so 24 bytes contain them.
     for &b in sps.iter().take(24) {
         if b == 3 && rbsp.ends_with(&[0, 0]) {
             continue;
@@ -62,10 +63,10 @@ pub fn from_sps(codec: VideoCodec, sps: &[u8]) -> Option<String> {
     }
 }
 
-/// Judges the parameter sets of a decoder configuration record as if they stood in band: their hash can be compared with
-/// [`nal::Picture::config`].
+/// Returns the hash of the parameter sets of a decoder configuration record, computed as if they were in band: it can be
+/// compared with [`nal::Picture::config`].
 pub fn parameter_sets(codec: VideoCodec, private: &[u8]) -> Option<u64> {
-    // The record has lengths of two bytes, which is a framing too: one reader serves both.
+    // The record has a length of two bytes before each set, like a stream with lengths of two bytes: one reader serves both.
     nal::classify(codec, Framing::Length(2), &record_nals(codec, private)?, true, false)?.config
 }
 
@@ -74,7 +75,7 @@ pub fn record_sets(codec: VideoCodec, private: &[u8]) -> Vec<nal::ParameterSet> 
     nal::parameter_sets(codec, Framing::Length(2), &record_nals(codec, private).unwrap_or_default())
 }
 
-/// The parameter sets of a decoder configuration record, each with its length in two bytes.
+/// Returns the parameter sets of a decoder configuration record, each behind its length in two bytes.
 fn record_nals(codec: VideoCodec, record: &[u8]) -> Option<Vec<u8>> {
     match codec {
         VideoCodec::H264 => avc_parameter_sets(record),
@@ -83,7 +84,7 @@ fn record_nals(codec: VideoCodec, record: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// SPS and PPS of an AVCDecoderConfigurationRecord, each with its length in two bytes (ISO/IEC 14496-15 5.3.3.1).
+/// Returns SPS and PPS of an AVCDecoderConfigurationRecord, each behind its length in two bytes (ISO/IEC 14496-15 5.3.3.1).
 fn avc_parameter_sets(record: &[u8]) -> Option<Vec<u8>> {
     let mut nals = Vec::new();
     let (&count, rest) = record.get(5..)?.split_first()?;
@@ -93,7 +94,7 @@ fn avc_parameter_sets(record: &[u8]) -> Option<Vec<u8>> {
     Some(nals)
 }
 
-/// The arrays of an HEVCDecoderConfigurationRecord, likewise (ISO/IEC 14496-15 8.3.3.1).
+/// Returns the NAL units in the arrays of an HEVCDecoderConfigurationRecord, likewise (ISO/IEC 14496-15 8.3.3.1).
 fn hevc_parameter_sets(record: &[u8]) -> Option<Vec<u8>> {
     let mut nals = Vec::new();
     let (&arrays, mut rest) = record.get(22..)?.split_first()?;
@@ -113,7 +114,7 @@ fn take_nals<'a>(mut data: &'a [u8], count: usize, nals: &mut Vec<u8>) -> Option
     Some(data)
 }
 
-/// From the twelve bytes general_profile_space … general_level_idc.
+/// Returns `hvc1.…` for the twelve bytes general_profile_space … general_level_idc.
 fn hevc(ptl: &[u8]) -> Option<String> {
     let [first, c0, c1, c2, c3, constraints @ .., level] = ptl else {
         return None;
@@ -123,7 +124,7 @@ fn hevc(ptl: &[u8]) -> Option<String> {
     // RFC 6381 names the flags in reverse order of bits (ISO/IEC 14496-15 annex E).
     let compatibility = u32::from_be_bytes([*c0, *c1, *c2, *c3]).reverse_bits();
     let mut name = format!("hvc1.{space}{}.{compatibility:X}.{tier}{level}", first & 0x1f);
-    // Trailing bytes of 0 are left out of the name (annex E).
+    // The name omits trailing constraint bytes that are 0 (annex E).
     let used = constraints.iter().rposition(|&b| b != 0).map_or(0, |i| i + 1);
     for b in constraints.iter().take(used) {
         // Writing into a String cannot fail.
@@ -132,7 +133,7 @@ fn hevc(ptl: &[u8]) -> Option<String> {
     Some(name)
 }
 
-/// `vp09.PP.LL.DD` (with those four characters in front) from a VPCodecConfigurationRecord with version and flags, as in `vpcC`.
+/// `vp09.PP.LL.DD` (with `format` in place of `vp09`) from a VPCodecConfigurationRecord with version and flags, as in `vpcC`.
 pub fn vp_from_record(format: &str, record: &[u8]) -> Option<String> {
     let [profile, level, depth, ..] = *record.get(4..)? else {
         return None;
@@ -142,7 +143,7 @@ pub fn vp_from_record(format: &str, record: &[u8]) -> Option<String> {
 
 /// `av01.P.LLT.DD` from an AV1CodecConfigurationRecord (AV1 ISOBMFF 2.3.3, 5).
 pub fn av1_from_record(record: &[u8]) -> Option<String> {
-    // marker 1 and version 1; another version may lay out the rest otherwise.
+    // marker 1 and version 1: another version may have another layout.
     let [0x81, profile_level, flags, ..] = record else {
         return None;
     };
@@ -160,7 +161,7 @@ pub fn av1_from_record(record: &[u8]) -> Option<String> {
 pub fn aac_from_config(config: &[u8]) -> Option<String> {
     let first = *config.first()?;
     let kind = match first >> 3 {
-        // 31 escapes to six further bits.
+        // 31 is an escape: six further bits contain the type minus 32.
         31 => 32 + (u16::from(first & 7) << 3 | u16::from(config.get(1)? >> 5)),
         n => u16::from(n),
     };
@@ -172,26 +173,27 @@ pub const AAC_RATES: [u64; 13] = [
     96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350,
 ];
 
-/// Duration in ns of a frame of 1024 samples, from an AudioSpecificConfig.
+/// Returns the duration in ns of a frame of 1024 samples, from an AudioSpecificConfig.
 pub fn aac_frame_duration(config: &[u8]) -> Option<u64> {
     let (&first, &second) = (config.first()?, config.get(1)?);
-    // An escaped object type, or a rate that is written out, is not looked for.
+    // An escaped object type moves the index, and an explicit rate replaces it: both are rare and not supported.
     let rate = AAC_RATES.get(usize::from(first & 7) << 1 | usize::from(second >> 7))?;
     (first >> 3 != 31).then(|| 1_024_000_000_000 / rate)
 }
 
-/// Joins the names of a stream, video first; `None` where one of them is not known.
+/// Joins the codec names of a stream, video first. Returns `None` if one of them is unknown, or if there are none.
 pub fn join<'a>(names: impl IntoIterator<Item = Option<&'a str>>) -> Option<String> {
     let names: Vec<&str> = names.into_iter().collect::<Option<_>>()?;
     (!names.is_empty()).then(|| names.join(","))
 }
 
-/// `mp4v.61` for MPEG-2 Main profile and so on (ISO/IEC 14496-1 table 5, profile_and_level of 13818-2 6.3.5); `mp4v.6A` is MPEG-1.
+/// Returns `mp4v.61` for MPEG-2 Main profile, `mp4v.6A` for MPEG-1, and so on (ISO/IEC 14496-1 table 5, profile_and_level of
+/// 13818-2 6.3.5).
 pub(super) fn mpeg2_name(data: &[u8]) -> String {
     let mut from = 0;
     while let Some(start) = nal::find_start_code(data, from) {
         match (data.get(start + 3), data.get(start + 4)) {
-            // sequence_extension; with the escape bit set it is the 4:2:2 profile.
+            // sequence_extension; the escape bit means the 4:2:2 profile.
             (Some(0xb5), Some(&b)) if b >> 4 == 1 => {
                 let object_type = match (b & 8, b & 7) {
                     (0, profile @ 1..=5) => 0x65 - profile,

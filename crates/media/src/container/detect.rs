@@ -4,25 +4,25 @@
 
 use super::Container;
 
-/// Bytes after which a stream without a known container is taken for what its caps name, or for [`Container::Raw`]: 64 KiB.
+/// Number of bytes without a known container after which the container named by the caps is used, or [`Container::Raw`]: 64 KiB.
 pub const MAX_PROBE: usize = 64 << 10;
 
-/// Packets in a row that make a transport stream.
+/// Number of consecutive packets that identify a transport stream.
 const SYNCS: usize = 4;
 
-/// Outcome of looking at the first bytes.
+/// Outcome of [`detect`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detection {
     /// More bytes are needed.
     More,
-    /// It is this one.
+    /// The stream is of this container.
     Is(Container),
-    /// None that is known.
+    /// The stream is of no known container.
     Unknown,
 }
 
-/// Classifies the first bytes of a stream; `complete` means that no more will come. The answer for a longer prefix is never a
-/// different one, once it is not [`Detection::More`].
+/// Classifies the first bytes of a stream; `complete` means that no more will come. Once the result is not [`Detection::More`],
+/// a longer prefix never gives a different one.
 pub fn detect(data: &[u8], complete: bool) -> Detection {
     if data.len() < 12 && !complete {
         return Detection::More;
@@ -38,7 +38,7 @@ pub fn detect(data: &[u8], complete: bool) -> Detection {
     {
         return Detection::Is(Container::Fmp4);
     }
-    // Last, since sync bytes are the weakest proof.
+    // Checked last, since sync bytes are the weakest evidence.
     if is_transport_stream(data, complete) {
         return Detection::Is(Container::MpegTs);
     }
@@ -49,7 +49,7 @@ pub fn detect(data: &[u8], complete: bool) -> Detection {
     }
 }
 
-/// Returns whether sync bytes are one packet apart, from any offset on. The last packet may be incomplete.
+/// Returns whether sync bytes are one packet apart, starting at any offset. The last packet may be incomplete.
 fn is_transport_stream(data: &[u8], complete: bool) -> bool {
     let is_sync = |i: usize| match data.get(i..) {
         // No transport error, and payload or an adaptation field; an adaptation field alone has 183 bytes (13818-1 2.4.3.5).
@@ -63,7 +63,8 @@ fn is_transport_stream(data: &[u8], complete: bool) -> bool {
             SYNCS
         };
         let last_start = data.len().saturating_sub((needed - 1) * stride);
-        // With so few packets a sync byte by chance weighs too much: they begin at once, or behind an arrival time.
+        // With so few packets a sync byte may match by chance. So they must begin at the start, or behind the four bytes of an
+        // arrival time (M2TS).
         let limit = if complete && needed < SYNCS {
             last_start.min(5)
         } else {

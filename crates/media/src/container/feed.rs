@@ -1,24 +1,24 @@
-//! Gives a scanner its items whole, however the input is sliced.
+//! Passes complete items to a scanner, independent of how the input is sliced.
 //!
-//! PURE. A scanner reads one item (a tag, a box header) at a time and returns how many bytes it needs to see and how many to
-//! pass over. Bytes are looked at where they lie; only an item that begins in one slice and goes on in the next is gathered.
+//! PURE. A scanner reads one item (a tag, a box header) at a time and returns how many bytes it needs to see or how many to
+//! skip. Bytes are read in place; only an item that begins in one slice and continues in the next is copied.
 
 use super::{Fault, MAX_GATHER, work};
 
-/// What reading the head of an item counts for, bytes.
+/// Work in bytes that reading the head of one item counts for, see [`work`].
 const ITEM: usize = 16;
 
-/// What an attempt to read the item at hand came to.
+/// Outcome of an attempt to read the current item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// At least this many bytes from the item's start are needed.
     Need(usize),
-    /// The item is finished: the next one begins this many bytes after its start (0: the same bytes are read again).
+    /// The item is finished: the next one begins this many bytes after its start. With 0 the same bytes are read again.
     Pass(u64),
 }
 
 impl Step {
-    /// Asks for the whole of an item that has to be kept.
+    /// Requests all `total` bytes of an item that has to be stored.
     ///
     /// # Errors
     /// [`Fault::HeaderTooLarge`] over [`MAX_GATHER`].
@@ -37,25 +37,28 @@ pub(super) struct Feed {
     skip: u64,
     want: usize,
     gathered: Vec<u8>,
-    /// How much of `gathered` has been read.
+    /// Number of bytes of `gathered` that have been read.
     read: usize,
 }
 
 impl Feed {
-    /// Absolute offset of the item at hand, or, while one is passed over, of the next byte of it.
+    /// Returns the absolute offset of the current item, or, while an item is skipped, of its next byte.
     #[inline]
     pub(super) fn pos(&self) -> u64 {
         self.pos
     }
 
-    /// Whether the item at hand has been read and its rest is passed over.
+    /// Returns whether the current item has been read and its rest is being skipped.
     #[inline]
     pub(super) fn is_passing(&self) -> bool {
         self.skip > 0
     }
 
-    /// Takes a slice of the input. `read` is given the absolute offset of the item at hand and the bytes known of it,
-    /// at least one; it is called again with more after [`Step::Need`], and at the next item after [`Step::Pass`].
+    /// Takes a slice of the input. Calls `read` with the absolute offset of the current item and its available bytes, at least
+    /// one; after [`Step::Need`] again with more bytes, after [`Step::Pass`] with the next item.
+    ///
+    /// # Errors
+    /// The first error of `read`.
     #[inline]
     pub(super) fn push(&mut self, mut data: &[u8], mut read: impl FnMut(u64, &[u8]) -> Result<Step, Fault>) -> Result<(), Fault> {
         loop {
@@ -69,7 +72,7 @@ impl Feed {
             // The usual case: the item is read where it lies, without a copy.
             let borrowed = self.rest().is_empty() && data.len() >= self.want;
             if !borrowed {
-                // No more than is asked for: the rest of the slice can be read in place again.
+                // Copies no more than was requested, so that the rest of the slice can be read in place again.
                 let n = self.want.max(1).saturating_sub(self.rest().len()).min(data.len());
                 self.gathered.extend_from_slice(data.get(..n).unwrap_or_default());
                 data = data.get(n..).unwrap_or_default();
@@ -82,7 +85,7 @@ impl Feed {
             work::count(ITEM);
             let step = read(self.pos, view)?;
             self.apply(step, seen, borrowed);
-            // What was gathered beyond a short item may hold the next one already.
+            // The bytes gathered behind a short item may contain further items.
             while self.skip == 0 && self.want <= self.rest().len() && !self.rest().is_empty() {
                 work::count(ITEM);
                 let step = read(self.pos, self.rest())?;
@@ -91,7 +94,7 @@ impl Feed {
         }
     }
 
-    /// What has been gathered and not been read.
+    /// Returns the gathered bytes that have not been read.
     #[inline]
     fn rest(&self) -> &[u8] {
         self.gathered.get(self.read..).unwrap_or_default()
@@ -99,7 +102,7 @@ impl Feed {
 
     fn apply(&mut self, step: Step, seen: usize, borrowed: bool) {
         match step {
-            // More than was seen, always: or it would be asked the same again.
+            // Always more than was seen: the same bytes would lead to the same request again, without end.
             Step::Need(n) => self.want = n.max(seen + 1),
             Step::Pass(n) => {
                 self.want = 0;
@@ -111,7 +114,7 @@ impl Feed {
                 self.skip = n - len64(here);
                 self.advance(here);
                 self.read += here;
-                // Not for every item: each time all the rest would be moved.
+                // Only when half has been read: each removal moves all bytes that are left, so one per item would be quadratic.
                 if self.read * 2 >= self.gathered.len() {
                     work::count(self.gathered.len() - self.read);
                     self.gathered.drain(..self.read);
@@ -121,9 +124,9 @@ impl Feed {
         }
     }
 
-    /// The input has ended: what is there of the last item is read once more, as it is, and counted as passed.
+    /// Ends the input: calls `read` once more with the available bytes of the last item, and counts them as passed.
     pub(super) fn finish(&mut self, mut read: impl FnMut(u64, &[u8]) -> Result<Step, Fault>) {
-        // `Pass(0)` reads the same bytes again; a scanner that keeps on doing that must not hang the end.
+        // `Pass(0)` reads the same bytes again; a scanner that returns it repeatedly must not loop forever here.
         let mut again = 2;
         while !self.rest().is_empty() && again > 0 {
             match read(self.pos, self.rest()) {
@@ -137,7 +140,7 @@ impl Feed {
         self.take_rest();
     }
 
-    /// Reads what is there of the item at hand once more.
+    /// Reads the available bytes of the current item once more. Ignores [`Step::Need`] and errors.
     pub(super) fn read_again(&mut self, read: impl FnOnce(u64, &[u8]) -> Result<Step, Fault>) {
         if self.skip == 0
             && !self.rest().is_empty()
@@ -147,7 +150,7 @@ impl Feed {
         }
     }
 
-    /// Takes what is left of an item that was not completed, and counts it as passed.
+    /// Removes and returns the bytes of an incomplete item, and counts them as passed.
     pub(super) fn take_rest(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.gathered);
         rest.drain(..std::mem::take(&mut self.read));
@@ -162,7 +165,7 @@ impl Feed {
     }
 }
 
-/// A length as an offset: `usize` is at most 64 bits wide wherever GStreamer runs.
+/// Converts a length to an offset. Lossless: `usize` is at most 64 bits wide on every platform of GStreamer.
 #[inline]
 pub(super) fn len64(n: usize) -> u64 {
     n as u64

@@ -1,21 +1,21 @@
 //! Pairs the fields of interlaced H.264: the second field of a frame is more of the same picture.
 //!
 //! PURE. Source: ITU-T H.264 7.3.2.1.1 (sequence parameter set), 7.3.3 (slice header), 7.4.1.2.4. Some muxers write each field
-//! as a unit of its own. A chunk that began with a second field would lack half a frame, and a preview that ends with a first
-//! field shows half of one.
+//! as a unit of its own. A chunk that begins with a second field lacks half a frame, and a preview that ends with a first field
+//! shows half a frame.
 
 use super::nal::{Picture, VideoCodec};
 
-/// Bytes of a slice that hold the head of its header, up to `bottom_field_flag`.
+/// Bytes of a slice that contain the start of its header, up to `bottom_field_flag`.
 const SLICE_HEAD: usize = 16;
 
-/// What of an SPS is needed to read the head of a slice header.
+/// The fields of an SPS that are needed to read the start of a slice header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sequence {
     /// Bits of `frame_num`.
     frame_num_bits: u32,
     has_separate_planes: bool,
-    /// `frame_mbs_only_flag`: there are no fields.
+    /// `frame_mbs_only_flag`: the stream has no fields.
     is_progressive: bool,
 }
 
@@ -26,16 +26,16 @@ struct Field {
     is_bottom: bool,
 }
 
-/// Follows the pictures of one stream. Holds the last SPS that was seen, in the header or in band.
+/// Tracks the pictures of one stream and the last SPS, from the header or in band.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Fields {
     sequence: Option<Sequence>,
-    /// The last picture, if it is a first field whose second has not come.
+    /// The last picture, if it is a first field whose second field has not come.
     open: Option<Field>,
 }
 
 impl Fields {
-    /// Returns whether more bytes of a picture are needed before [`Fields::take`]. `data` is what is there of it.
+    /// Returns whether [`Fields::take`] needs more bytes of a picture; `data` are the available ones.
     pub(super) fn needs_more(&self, codec: VideoCodec, data: &[u8], picture: &Picture) -> bool {
         let sequence = sps(data, picture).and_then(Sequence::parse).or(self.sequence);
         codec == VideoCodec::H264
@@ -43,7 +43,7 @@ impl Fields {
             && picture.slice.is_some_and(|at| data.len() < at.saturating_add(SLICE_HEAD))
     }
 
-    /// Notes the SPS of a decoder configuration record.
+    /// Stores the SPS of a decoder configuration record and forgets the open field.
     pub(super) fn configure(&mut self, sps: Option<&[u8]>) {
         *self = Self {
             sequence: sps.and_then(Sequence::parse),
@@ -62,10 +62,12 @@ impl Fields {
             return false;
         };
         let head = data
-            // No more than the head, so that the answer does not depend on how much follows.
+            // Limited to the head, so that the result does not depend on how many bytes are available.
             .get(at..data.len().min(at.saturating_add(SLICE_HEAD)))
             .unwrap_or_default();
         let Some(field) = sequence.field(head) else { return false };
+        // The second field has the other parity and the same frame_num. By definition it is never an IDR picture (H.264,
+        // complementary reference field pair).
         let is_second =
             before.is_some_and(|first| first.frame_num == field.frame_num && first.is_bottom != field.is_bottom) && !is_idr(head);
         self.open = (!is_second).then_some(field);
@@ -82,7 +84,7 @@ impl Fields {
         self.open.is_some()
     }
 
-    /// The next picture does not follow on the last one.
+    /// Forgets the open field: the next picture does not continue the last one.
     pub(super) fn restart(&mut self) {
         self.open = None;
     }
@@ -98,13 +100,13 @@ fn is_idr(nal: &[u8]) -> bool {
 }
 
 impl Sequence {
-    /// From an SPS that begins with its NAL header.
+    /// Parses an SPS that begins with its NAL header.
     fn parse(sps: &[u8]) -> Option<Self> {
         let profile = *sps.get(1)?;
         let mut bits = Bits::new(sps.get(4..)?);
         bits.ue()?;
         let mut has_separate_planes = false;
-        // Profiles whose SPS has chroma_format_idc.
+        // Profiles whose SPS has chroma_format_idc (7.3.2.1.1).
         if matches!(
             profile,
             100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135
@@ -152,7 +154,7 @@ impl Sequence {
         })
     }
 
-    /// The field whose slice begins with `slice`, from its NAL header on; `None` for a frame.
+    /// Returns the field that a slice belongs to, or `None` for a slice of a frame. `slice` begins with the NAL header.
     fn field(self, slice: &[u8]) -> Option<Field> {
         if self.is_progressive {
             return None;
@@ -166,7 +168,7 @@ impl Sequence {
             bits.number(2)?;
         }
         let frame_num = bits.number(self.frame_num_bits)?;
-        // field_pic_flag: without it the slice is of a frame.
+        // field_pic_flag: 0 means that the slice belongs to a frame.
         bits.flag()?.then_some(())?;
         Some(Field {
             frame_num,
@@ -178,7 +180,7 @@ impl Sequence {
 /// Reads the bits of a NAL unit, without its emulation prevention bytes.
 struct Bits<'a> {
     data: &'a [u8],
-    /// Zero bytes in a row before `data`.
+    /// Number of consecutive zero bytes directly before `data`.
     zeros: u8,
     byte: u8,
     left: u32,
@@ -218,12 +220,12 @@ impl<'a> Bits<'a> {
         (0..bits).try_fold(0u32, |n, _| Some(n << 1 | u32::from(self.flag()?)))
     }
 
-    /// ue(v), and as many bits as an se(v) has.
+    /// Reads a ue(v). Also skips an se(v), which has the same length.
     fn ue(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.flag()? {
             zeros += 1;
-            // A longer code does not fit into 32 bits; damaged data has them.
+            // A longer code does not fit into 32 bits; it occurs only in damaged data.
             if zeros > 31 {
                 return None;
             }

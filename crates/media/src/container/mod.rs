@@ -1,16 +1,18 @@
-//! What a muxed byte stream is made of: headers, key units, timestamps.
+//! Finds headers, key units and timestamps in a muxed byte stream.
 //!
 //! PURE: works on byte slices alone, so that it can be tested, fuzzed and timed without GStreamer. A [`Scanner`] is fed the
 //! input in arbitrary slices and returns, as [`Mark`]s at absolute offsets, where a chunk may begin and which header it needs in
-//! front of it. It never holds payload; the caller keeps the bytes above [`Scanner::settled`] until they are decided.
+//! front of it. It never stores payload; the caller stores the bytes above [`Scanner::settled`] until they are decided.
 //!
-//! Promises every scanner keeps, whatever the bytes are:
+//! A *key unit* is a unit where decoding can begin; a *key frame* is the picture that makes that possible.
+//!
+//! Every scanner guarantees, for any bytes:
 //! 1. The marks depend on the bytes alone, never on how they were sliced.
 //! 2. Offsets of marks never decrease, and no mark is below what `settled` had returned before.
 //! 3. Nothing panics, and the memory a scanner holds is bounded (`MAX_GATHER` or less).
 //! 4. The first [`Unit`] is where the input's head ends; the bytes before it are exactly its `init` (except where a
 //!    container's head has to be neutralised, see `matroska`).
-//! 5. Damaged bytes are passed over: a [`MarkKind::Damage`] at their first byte, then units again.
+//! 5. Damaged bytes are skipped: the scanner emits a [`MarkKind::Damage`] at the first of them, then units again.
 
 use std::sync::Arc;
 
@@ -34,7 +36,7 @@ mod sets;
 mod unwrap;
 mod work;
 
-/// Most bytes a scanner gathers of one header (a `moov`, a script tag, `Tracks`): 4 MiB.
+/// Maximum size in bytes of one header that a scanner gathers (a `moov`, a script tag, `Tracks`): 4 MiB.
 pub const MAX_GATHER: usize = 4 << 20;
 
 /// Which kind of stream a unit belongs to.
@@ -53,7 +55,7 @@ pub enum Track {
 pub enum Key {
     /// No.
     No,
-    /// Not known: the format is not parsed, and the container has flagged nothing so far.
+    /// Unknown: the format is not parsed, and the container has not flagged any key frame so far.
     Unjudged,
     /// Yes, but pictures that follow in the stream and are shown before it may depend on earlier ones (an H.264 recovery
     /// point with `recovery_frame_cnt` 0, an H.265 CRA).
@@ -70,10 +72,10 @@ impl Key {
     }
 }
 
-/// What is known of the streams inside, from the head and the key units.
+/// What the head and the key units show about the streams inside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamInfo {
-    /// RFC 6381 list, video first, e.g. `avc1.640028,mp4a.40.2`; `None` where a codec is not known (yet).
+    /// RFC 6381 list, video first, e.g. `avc1.640028,mp4a.40.2`; `None` while at least one codec is unknown.
     pub codecs: Option<String>,
     /// Whether the head announces, or the stream has shown, video.
     pub has_video: bool,
@@ -84,16 +86,16 @@ pub struct StreamInfo {
 /// The header in front of the payload of a chunk: `head`, then `tail`. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Init {
-    /// The part all chunks of one configuration share.
+    /// The part that all chunks of one configuration share.
     pub head: Bytes,
-    /// The part for this place alone (a Matroska cluster header); mostly empty.
+    /// The part for this offset only (a Matroska Cluster header); mostly empty.
     pub tail: Bytes,
     /// What the streams are.
     pub info: Arc<StreamInfo>,
 }
 
 impl Init {
-    /// Bytes of the header altogether.
+    /// Returns the length of the header in bytes: `head` and `tail`.
     #[inline]
     pub fn len(&self) -> usize {
         self.head.len() + self.tail.len()
@@ -109,7 +111,7 @@ impl Init {
 /// A legal place for a chunk to begin: a tag, an access unit, a fragment, a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// Whose unit it is. In an audio-only stream the audio units are keys.
+    /// The kind of stream that the unit belongs to. In an audio-only stream the audio units are key units.
     pub track: Track,
     /// Whether decoding can begin here.
     pub key: Key,
@@ -117,18 +119,20 @@ pub struct Unit {
     pub pts: Option<u64>,
     /// End of the presentation in ns, if the container has it (fMP4, Matroska with durations).
     pub end: Option<u64>,
-    /// When its decoding begins and ends, likewise (fMP4): fragments meet in these times, and overlap where pictures are reordered.
+    /// Start and end of its decoding in ns, if the container has them (fMP4). Consecutive fragments meet in these times, whereas
+    /// their presentation times overlap if pictures are reordered.
     pub decode: Option<(u64, u64)>,
-    /// Where in the input the sample lies that `pts` is of, if the unit begins with something else (fMP4).
+    /// Offset in the input of the sample that `pts` belongs to, if the unit begins with something else (fMP4).
     pub sample_at: Option<u64>,
     /// The unit begins with, or is, a decoder configuration that differs from the one in force: a chunk must begin here.
     pub new_codec_config: bool,
-    /// Header for a chunk that begins here; `None` where none can (inside a Matroska cluster of known size).
+    /// Header for a chunk that begins here; `None` if no chunk can begin here (inside a Matroska Cluster of known size).
     pub init: Option<Init>,
 }
 
 impl Unit {
-    /// A header that differs from the one in force, without any sample: the chunk that begins with it has it as its own.
+    /// Returns the unit of a header in mid-stream that differs from the one in force. It has no sample. The chunk that begins
+    /// here contains this header as payload.
     pub(crate) fn of_header(init: Init) -> Self {
         Self {
             track: Track::Other,
@@ -143,20 +147,21 @@ impl Unit {
     }
 }
 
-/// A property of the stream that the user is warned of once.
+/// A property of the stream that is reported to the user once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
     /// A key frame without parameter sets (SPS/PPS) in band: chunks that begin here cannot be decoded alone.
     NoParameterSets,
     /// A key frame of MPEG-2 without a sequence header: as above.
     NoSequenceHeader,
-    /// A key frame of MPEG-4 part 2 without a video object layer (VOL), where none comes: as above.
+    /// A key frame of MPEG-4 part 2 without a video object layer (VOL): as above.
     NoObjectLayer,
-    /// A transport stream comes without PAT and PMT: it is cut by arrival until they come.
+    /// A transport stream without PAT and PMT: it is cut by arrival time until they come.
     NoProgram,
-    /// PES packets are not aligned with pictures: the rest of the last picture of a chunk is in the next one.
+    /// PES packets are not aligned with pictures: the rest of the last picture of a chunk is in the next chunk.
     Unaligned,
-    /// Pictures after an open key unit are shown before it: they depend on pictures before it.
+    /// Pictures after an open key unit are shown before it and depend on pictures before it: a chunk that begins with the key
+    /// unit cannot decode them.
     OpenGop,
 }
 
@@ -170,8 +175,8 @@ pub enum MarkKind {
     PictureEnd,
     /// Bytes that do not follow the container's grammar begin here.
     Damage,
-    /// The stream announces other elementary streams here and leaves the decoder of the pictures as it is. What is open stays
-    /// playable: a cut is due at the next key unit, not at once.
+    /// The stream announces other elementary streams here, and the decoder configuration of the video stays the same. The open
+    /// chunk stays playable, so the cut is made at the next key unit, not here.
     StreamsChanged,
     /// A warning for the user.
     Notice(Notice),
@@ -189,7 +194,7 @@ pub struct Mark {
 /// Why a stream cannot be cut at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// An MP4 whose samples are not in fragments: its index comes at the end, and no part of it plays.
+    /// An MP4 whose samples are not in fragments: its index comes at the end, and no part of it can be played alone.
     #[error("the MP4 is not fragmented: its index is written at the end, by seeking back, so no part of it can play alone")]
     Unfragmented,
     /// An MP4 whose fragments come without a head that can be read.
@@ -201,59 +206,59 @@ pub enum Fault {
     /// A transport stream with more than one program.
     #[error("the transport stream holds {0} programs; chunks that play alone need one")]
     Programs(usize),
-    /// A Matroska whose `Tracks` are not in front of its Clusters: no player can begin with them.
+    /// A Matroska without `Tracks` in front of its first Cluster: no player can decode the Clusters.
     #[error("the Matroska has no Tracks in front of its first Cluster, so no part of it can play alone")]
     TracksLast,
-    /// A header grew over [`MAX_GATHER`].
+    /// A header is larger than [`MAX_GATHER`].
     #[error("a header of {} is over the limit of {}", amount(*.0), amount(MAX_GATHER as u64))]
     HeaderTooLarge(u64),
 }
 
-/// Reads one container format. See the module for what an implementation promises.
+/// Reads one container format. See the module documentation for what an implementation guarantees.
 pub trait Scanner: Send {
-    /// Takes the next bytes of the input and appends what is now known to `marks`.
+    /// Takes the next bytes of the input and appends the marks that are now decided to `marks`.
     ///
     /// # Errors
-    /// [`Fault`] where the stream cannot be cut at all; the scanner is not to be used afterwards.
+    /// [`Fault`] if the stream cannot be cut at all; the scanner must not be used afterwards.
     fn push(&mut self, data: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault>;
 
-    /// The input has ended: decides all that was open. `settled` is the input's length afterwards.
+    /// Ends the input: decides all that is undecided. Afterwards `settled` is the input's length.
     fn finish(&mut self, marks: &mut Vec<Mark>);
 
-    /// Everything below this offset is decided: no later mark will be below it.
+    /// Returns the offset below which everything is decided: no later mark will be below it.
     fn settled(&self) -> u64;
 
-    /// Up to here the input is whole units: what lies between this and [`Scanner::settled`] is the beginning of one that has
-    /// not ended yet, if the container announces where units end.
+    /// Returns the offset up to which the input consists of complete units. The bytes from there to [`Scanner::settled`] are the
+    /// beginning of a unit that has not ended yet, if the container announces where units end.
     fn whole(&self) -> u64 {
         self.settled()
     }
 
-    /// What is held back has been held back too long: decides it with what is there. Afterwards marks no longer depend on the
-    /// bytes alone, but on when they came.
+    /// Decides, with the bytes received so far, all units that were held back for too long. Afterwards the marks depend on the
+    /// arrival times too, not on the bytes alone.
     fn release(&mut self, _marks: &mut Vec<Mark>) {}
 
-    /// The unit in progress has been arriving for too long: decides it, and all that is held back, with what is there. The rest of
-    /// it is passed over when it comes.
+    /// Decides, with the bytes received so far, the unit whose bytes have been arriving for too long, and all units held back.
+    /// The rest of that unit is skipped when it arrives.
     fn give_up(&mut self, marks: &mut Vec<Mark>) {
         self.release(marks);
     }
 
-    /// The input was interrupted (a flush): the next byte does not continue the last one and probably opens a unit or a
-    /// head. Drops what was half read, keeps the configuration.
+    /// Continues after an interruption of the input (a flush): the next byte does not continue the last one and probably opens a
+    /// unit or a head. Drops partially read items, keeps the configuration.
     fn restart(&mut self);
 
-    /// Returns what is wrong if the input ends here, where the head has not come without which no unit can (an MP4's `moov`).
+    /// Returns the fault of an input that ends here without the head that every unit needs (an MP4's `moov`).
     fn missing_head(&self) -> Option<Fault> {
         None
     }
 
-    /// Whether packets of a transport stream have come, but no PAT and PMT that say what they are.
+    /// Returns whether packets of a transport stream have arrived without a PAT and PMT that describe them.
     fn lacks_program(&self) -> bool {
         false
     }
 
-    /// Whether key units come that no chunk can begin with, by their flags: within a fragment, or within a Cluster of known size.
+    /// Returns whether the stream flags key frames at which no chunk can begin: inside a fragment or a Cluster of known size.
     fn encloses_keys(&self) -> bool {
         false
     }
@@ -261,17 +266,17 @@ pub trait Scanner: Send {
     /// Returns the container (WebM and Matroska differ by the `DocType` in the head).
     fn container(&self) -> Container;
 
-    /// What is added to every time so that none is below 0, in ns. Constant from the first time on.
+    /// Returns the offset in ns that is added to every time so that none is negative. Constant from the first timestamp on.
     fn origin(&self) -> u64 {
         0
     }
 
-    /// How coarse this container's timestamps are, in ns (FLV and Matroska: 1 ms): two times that should be 10 s apart may be
-    /// that much less.
+    /// Returns the granularity of this container's timestamps in ns (FLV and Matroska: 1 ms). Because of the rounding, a distance
+    /// between two times may come out smaller by this amount.
     fn resolution(&self) -> u64;
 }
 
-/// A scanner for a container, at the start of a stream.
+/// Returns a scanner for a container, at the start of a stream.
 pub fn scanner_for(container: Container) -> Box<dyn Scanner> {
     match container {
         Container::Flv => Box::new(flv::Flv::new()),

@@ -1,6 +1,6 @@
-//! Bytes of a format that is not known: every slice may begin a chunk.
+//! Scanner for bytes of an unknown format: every slice may begin a chunk.
 //!
-//! PURE. The one scanner whose marks depend on how the input is sliced, since nothing else is known of it.
+//! PURE. The only scanner whose marks depend on how the input is sliced: the slices are the only structure available.
 
 use bytes::Bytes;
 
@@ -13,17 +13,17 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// A scanner at the start of a stream.
+    /// Creates a scanner at the start of a stream.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A scanner whose next byte is at this offset.
+    /// Creates a scanner whose next byte is at this offset.
     pub fn at(pos: u64) -> Self {
         Self { pos }
     }
 
-    /// Covers `bytes` bytes with one unit.
+    /// Emits one unit for the next `bytes` bytes. Always returns `Ok`.
     #[inline]
     pub fn pass(&mut self, bytes: usize, marks: &mut Vec<Mark>) -> Result<(), Fault> {
         if bytes > 0 {
@@ -33,7 +33,7 @@ impl Raw {
             });
             let unit = Unit {
                 track: Track::Other,
-                // Every slice is a place to cut: nothing shows a better one.
+                // Every slice is a place to cut: the bytes show no better one.
                 key: Key::Closed,
                 pts: None,
                 end: None,

@@ -1,9 +1,9 @@
-//! The samples of one whole chunk: coded pictures and sound frames with their times, for code that writes them into another
-//! container by stream copy.
+//! Reads the samples of one whole chunk: coded pictures and audio frames with their times, for code that writes them into
+//! another container by stream copy.
 //!
 //! PURE. Works on a chunk's bytes from front to end: header, payload. Unlike a scanner it reads all of the payload, and it needs
-//! the chunk whole. Pictures of H.264 and H.265 are given with NAL units behind lengths, those of AV1 without temporal delimiters,
-//! whatever the container.
+//! the complete chunk. For every container, the NAL units of H.264 and H.265 are returned behind lengths, not start codes, and
+//! AV1 without temporal delimiters.
 
 use bytes::Bytes;
 
@@ -19,17 +19,17 @@ mod whole;
 pub(super) use coded::stated;
 pub(super) use whole::units;
 
-/// Most samples that are read of one chunk: a day of sound at 48 kHz has four million frames.
+/// Maximum number of samples of one chunk: a day of AAC at 48 kHz has four million frames.
 pub const MAX_SAMPLES: usize = 1 << 22;
 
-/// The coding format of a track, with what a decoder is set up with.
+/// The coding format of a track, with the configuration of its decoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Codec {
     /// H.264: AVCDecoderConfigurationRecord.
     H264(Bytes),
     /// H.265: HEVCDecoderConfigurationRecord.
     H265(Bytes),
-    /// VP8: the size of its pictures, if it is known.
+    /// VP8: the size of its pictures, if known.
     Vp8(Option<sps::Size>),
     /// VP9.
     Vp9(vpx::Vp9),
@@ -39,18 +39,18 @@ pub enum Codec {
     Aac(Bytes),
     /// Opus: the identification header of RFC 7845 5.1.
     Opus(Bytes),
-    /// One that is not written into MP4 here; its name for people.
+    /// A format that is not written into MP4 here, with its human-readable name.
     Other(String),
 }
 
-/// A coded picture or sound frame. Times in ns on the container's own time line.
+/// A coded picture or audio frame. Times are in ns on the container's own time line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When it is decoded.
+    /// Decode time.
     pub dts: i64,
-    /// When it is shown.
+    /// Presentation time.
     pub pts: i64,
-    /// Whether decoding can begin here. Always true of sound.
+    /// Whether decoding can begin here. Always true for audio.
     pub key: bool,
     /// The coded bytes.
     pub data: Bytes,
@@ -59,7 +59,7 @@ pub struct Sample {
 /// The samples of one track, in decode order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SampleTrack {
-    /// Whether it is pictures; otherwise it is sound.
+    /// Whether the track is video; otherwise it is audio.
     pub is_video: bool,
     /// The coding format.
     pub codec: Codec,
@@ -67,17 +67,17 @@ pub struct SampleTrack {
     pub samples: Vec<Sample>,
 }
 
-/// What a chunk holds: at most one track of pictures, the first, and one of sound, the first.
+/// Content of a chunk: the first video track and the first audio track, if present.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Samples {
-    /// Pictures.
+    /// The video track.
     pub video: Option<SampleTrack>,
-    /// Sound.
+    /// The audio track.
     pub audio: Option<SampleTrack>,
 }
 
 impl Samples {
-    /// Takes a track: of each kind the first of which there is something.
+    /// Takes a track. The first track of each kind that has samples is stored.
     pub(super) fn offer(&mut self, track: SampleTrack) {
         let slot = if track.is_video { &mut self.video } else { &mut self.audio };
         if slot
@@ -89,16 +89,16 @@ impl Samples {
     }
 }
 
-/// Why a chunk has no samples.
+/// Why the samples of a chunk cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SamplesError {
-    /// A container whose samples are not known.
+    /// The samples of this container cannot be read.
     #[error("the samples of a chunk of container {} cannot be read", .0.name())]
     Container(Container),
     /// Its header is damaged or missing.
     #[error("the chunk has no header that can be read")]
     NoHeader,
-    /// There is neither picture nor sound.
+    /// The chunk contains neither video nor audio.
     #[error("the chunk holds neither pictures nor sound")]
     Empty,
     /// More than [`MAX_SAMPLES`].
@@ -108,11 +108,11 @@ pub enum SamplesError {
 
 /// Reads the samples of a chunk.
 ///
-/// Times that wrap (FLV, MPEG-TS) are placed so that the first picture and the first sound lie nearest to `pts_start` (ns), the
-/// metadata `pts-start-ns`, or without it to the first of them. What is damaged is passed over.
+/// Timestamps that wrap (FLV, MPEG-TS) are placed so that the first picture and the first audio frame are nearest to `pts_start`
+/// (ns), the metadata `pts-start-ns`. Without it they are placed near the first of the two. Damaged parts yield no samples.
 ///
 /// # Errors
-/// [`SamplesError`].
+/// [`SamplesError`] if there is no readable header, no sample or too many of them.
 pub fn read(container: Container, chunk: &Bytes, pts_start: Option<u64>) -> Result<Samples, SamplesError> {
     let (mut samples, wrap) = match container {
         Container::Flv => (flv::samples::read(chunk)?, Some(flv::samples::WRAP)),
@@ -122,10 +122,10 @@ pub fn read(container: Container, chunk: &Bytes, pts_start: Option<u64>) -> Resu
         Container::Raw => return Err(SamplesError::Container(container)),
     };
     if let Some(video) = &mut samples.video {
-        // First: the parts of a picture have one time, which is then given out once.
+        // Before the decode times: the parts of one picture share one time, and only the joined picture gets a decode time.
         whole::whole_pictures(video);
         coded::complete(video);
-        // Blocks have no decode time, and MP4 needs one.
+        // Blocks have no decode time, but MP4 needs one.
         if matches!(container, Container::Matroska | Container::WebM) {
             decode_in_order(&mut video.samples);
         }
@@ -146,13 +146,13 @@ pub fn read(container: Container, chunk: &Bytes, pts_start: Option<u64>) -> Resu
     Ok(samples)
 }
 
-/// Turns the times of a track by whole `wrap`s so that its first lies nearest to `near`. Each track for itself: one may begin behind the turn
-/// that the other begins before.
+/// Shifts the times of a track by a multiple of `wrap` so that the first is nearest to `near`. Called for each track separately:
+/// one may begin before a wrap and the other behind it.
 fn place(samples: &mut [Sample], wrap: i64, near: i64) {
     let Some(first) = samples.first().map(|sample| sample.pts) else {
         return;
     };
-    // Half a turn more, so that the division rounds to the nearest.
+    // Half a `wrap` is added so that the division rounds to the nearest.
     let turns = near.saturating_sub(first).saturating_add(wrap / 2).div_euclid(wrap);
     let shift = turns.saturating_mul(wrap);
     for sample in samples {
@@ -161,8 +161,8 @@ fn place(samples: &mut [Sample], wrap: i64, near: i64) {
     }
 }
 
-/// Gives decode times to samples that have presentation times alone: the presentation times in ascending order. A picture may so be
-/// decoded after it is shown, which MP4 can state; decode times of one chunk stay below those of the next.
+/// Sets the decode times of samples that have only presentation times: these, in ascending order. A picture may then be decoded
+/// after it is shown, which MP4 can express. The decode times of one chunk stay below those of the next.
 fn decode_in_order(samples: &mut [Sample]) {
     let mut times: Vec<i64> = samples.iter().map(|sample| sample.pts).collect();
     times.sort_unstable();
@@ -171,7 +171,7 @@ fn decode_in_order(samples: &mut [Sample]) {
     }
 }
 
-/// Unwraps the times of one chunk, relative to its first.
+/// Unwraps the timestamps of one chunk, relative to the first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wrapped {
     wrap: i64,
@@ -179,12 +179,12 @@ pub(super) struct Wrapped {
 }
 
 impl Wrapped {
-    /// Times in ticks that wrap at `wrap`.
+    /// Creates an unwrapper for timestamps in ticks that wrap at `wrap`.
     pub(super) fn at(wrap: i64) -> Self {
         Self { wrap, last: None }
     }
 
-    /// Returns the time nearest to the last one.
+    /// Returns the time for `raw` that is nearest to the last time.
     pub(super) fn unwrap(&mut self, raw: i64) -> i64 {
         let time = match self.last {
             None => raw,

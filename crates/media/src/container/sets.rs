@@ -1,4 +1,4 @@
-//! Parameter sets: those in band of a picture, and those that a decoder has.
+//! Tracks parameter sets: those in band in front of a picture, and those that a decoder has received.
 //!
 //! PURE. Sources: ITU-T H.264 7.3.2.1, 7.3.2.2; H.265 7.3.2.1 to 7.3.2.3.
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::nal::{Framing, MAX_PREFIX, NalKind, Nals, VideoCodec, exp_golomb, h264_kind, h265_kind, hash, real_framing};
 
-/// A parameter set: type of NAL unit, its id, a hash of its bytes.
+/// A parameter set: NAL unit type, ID, hash of its bytes.
 pub type ParameterSet = (u8, u32, u64);
 
 /// Returns the parameter sets in front of the first slice of an access unit.
@@ -43,7 +43,7 @@ pub fn parameter_sets(codec: VideoCodec, framing: Framing, data: &[u8]) -> Vec<P
                 _ => continue,
             },
         };
-        // A torn set has another hash than the whole one.
+        // An incomplete set is left out: its hash would differ from that of the complete one.
         if nal.ended || framing == Framing::AnnexB {
             sets.push((kind, id, hash(body)));
         }
@@ -51,7 +51,7 @@ pub fn parameter_sets(codec: VideoCodec, framing: Framing, data: &[u8]) -> Vec<P
     sets
 }
 
-/// Which parameter sets a decoder has, of those in the header of every chunk and of those that came in band.
+/// The parameter sets in the header of every chunk, and the ones in force: those of the header, replaced by later ones in band.
 #[derive(Clone, Debug, Default)]
 pub struct SetsInForce {
     header: BTreeMap<(u8, u32), u64>,
@@ -59,7 +59,7 @@ pub struct SetsInForce {
 }
 
 impl SetsInForce {
-    /// Begins with those of the header.
+    /// Starts with the parameter sets of the header.
     pub fn new(header: &[ParameterSet]) -> Self {
         let header: BTreeMap<_, _> = header.iter().map(|&(kind, id, hash)| ((kind, id), hash)).collect();
         Self {
@@ -68,10 +68,10 @@ impl SetsInForce {
         }
     }
 
-    /// Takes those in band of an access unit. Returns whether a decoder that begins with it lacks one: `is_key` holds, and a set
-    /// in force is neither in the header nor in band here.
+    /// Takes the in-band parameter sets of an access unit. Returns whether a decoder that begins with this unit lacks a set:
+    /// `is_key` is true, and a set in force is neither in the header nor in band here.
     pub fn take(&mut self, in_band: &[ParameterSet], is_key: bool) -> bool {
-        // An id has 8 bits; more are nonsense.
+        // IDs have at most 8 bits. A larger one is damage: no key frame repeats it, so all later ones would seem to lack it.
         for &(kind, id, hash) in in_band.iter().filter(|(_, id, _)| *id < 256) {
             self.current.insert((kind, id), hash);
         }

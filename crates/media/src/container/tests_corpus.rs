@@ -1,5 +1,5 @@
-//! Replays a corpus of our own: streams as writers make them, and what becomes of them on the way, against the promises that the
-//! fuzz targets check (`promises`).
+//! Replays a corpus of our own: streams as writers make them, and damaged versions of them. Checks the guarantees that the fuzz
+//! targets check too (`promises`).
 
 mod mutations;
 mod streams;

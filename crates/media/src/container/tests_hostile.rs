@@ -1,4 +1,4 @@
-//! Sizes that the input merely claims, and input made to cost much work.
+//! Tests wrong sizes in the input, and input made to cost much work.
 
 use super::fields::tests::units as nals;
 use super::flv::test_stream::Writer as Flv;
@@ -7,7 +7,7 @@ use super::matroska::tests as mkv;
 use super::mpegts::tests::writer as ts;
 use super::{Container, Mark, MarkKind, scanner_for, work};
 
-/// The marks of an input, and how many bytes were looked at for each byte of it.
+/// Returns the marks of an input, and how many bytes were examined for each byte of it.
 fn scan(container: Container, input: &[u8], slice: usize) -> (Vec<Mark>, u64) {
     let (mut scanner, mut marks) = (scanner_for(container), Vec::new());
     work::take();
@@ -127,7 +127,7 @@ fn an_fmp4_box_that_claims_to_be_larger_than_it_is_ends_at_the_next_fragment() {
     }
 }
 
-/// Most bytes that may be looked at for each byte of the input.
+/// Maximum number of bytes that may be examined for each byte of the input.
 const MOST: u64 = 40;
 
 fn assert_bounded(what: &str, container: Container, input: &[u8]) {
@@ -208,7 +208,7 @@ fn hostile_transport_streams_cost_a_bounded_number_of_looks_at_each_byte() {
     w.tables();
     w.pes(ts::VIDEO, 0xe0, Some(0), &vec![0x77; 700_000]);
     assert_bounded("no start code", Container::MpegTs, &w.out);
-    // Packets with several pictures are looked through to their end: beginnings of pictures that never come behind the first.
+    // Packets with several pictures are read to their end: here the first picture is followed by beginnings without a picture.
     for (name, kind, picture, begin) in [
         ("delimiters in a packet", 0x1b, ts::p_slice(9), &[0, 0, 1, 9][..]),
         (

@@ -1,9 +1,9 @@
-//! Times of a field that wraps (33 bits in MPEG-TS, 32 bits in FLV) on one line.
+//! Unwraps timestamps of limited width (33 bits in MPEG-TS, 32 bits in FLV).
 //!
-//! PURE. A time means the instant nearest to the last *confirmed* one, which two times in a row that lie close together
-//! confirm: a wrong time, or a few of them, cannot move the line over a wrap.
+//! PURE. A timestamp means the time nearest to the last *confirmed* one. A time is confirmed if it is close to the one directly
+//! before it. So one or a few wrong timestamps cannot move the time line across a wrap.
 
-/// The line of one field. Times in ticks of the container.
+/// Unwraps one series of timestamps. Times are in ticks of the container.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Unwrapper {
     /// Last confirmed time.
@@ -13,7 +13,7 @@ pub(super) struct Unwrapper {
 }
 
 impl Unwrapper {
-    /// Returns an unwrapper whose first time is taken near `time`.
+    /// Creates an unwrapper that places the first timestamp near `time`.
     pub(super) fn near(time: Option<i64>) -> Self {
         Self {
             confirmed: time,
@@ -26,8 +26,8 @@ impl Unwrapper {
         self.confirmed
     }
 
-    /// Returns the time that `raw` means. The field wraps at `wrap` ticks; times less than `close` ticks apart confirm each
-    /// other, and no time lies `close` ticks or more below 0.
+    /// Returns the time for the timestamp `raw`. Timestamps wrap at `wrap` ticks; times less than `close` ticks apart confirm
+    /// each other. Except for the first, the result is greater than `-close`.
     pub(super) fn unwrap(&mut self, raw: i64, wrap: i64, close: i64) -> i64 {
         let Some(confirmed) = self.confirmed else {
             *self = Self::near(Some(raw));
@@ -36,7 +36,8 @@ impl Unwrapper {
         let ahead = raw.saturating_sub(confirmed).rem_euclid(wrap);
         let step = if ahead < wrap / 2 { ahead } else { ahead - wrap };
         let mut time = confirmed.saturating_add(step);
-        // Pictures stored behind the first are shown a bit before it; farther below 0 it is the next round.
+        // Pictures stored behind the first may be shown a little before it, so small negative times are legal. A time further
+        // below 0 belongs behind the next wrap.
         if time <= -close {
             time += wrap;
         }

@@ -1,33 +1,34 @@
-//! Finds out that the broker takes no packet of some size. PURE: time is an argument.
+//! Detects that the broker accepts no message above some size. PURE: time is an argument.
 //!
-//! MQTT 3.1.1 has no word for "too large", nor for "not allowed": the broker closes the connection (mosquitto's `max_packet_size`), and as
-//! every connection publishes the same again, it would close all of them. A message in flight at [`LOSSES`] ends in a row, each soon after it
-//! was sent, is taken for the cause if this broker has acknowledged others, and none as large. The limit found is forgotten after a while:
-//! it was a guess. Other causes end connections, too (access rules, a second client, an outage of the broker's own), so nothing small is
-//! suspected, and the state is never given up.
+//! MQTT 3.1.1 has no error code for "too large" or "not allowed": the broker closes the connection (mosquitto's
+//! `max_packet_size`). Every new connection publishes the same message again and would be closed as well. A kind of message
+//! counts as the cause if it was in flight at [`LOSSES`] ends in a row, each within [`SOON`] after it was sent, and if this
+//! broker has acknowledged other messages but none as large. The limit found is a guess, so it expires after [`COUNTS_FOR`].
+//! Connections also end for other reasons (access rules, a second client, an outage of the broker), so small messages are never
+//! suspected and the state is never given up.
 
 use std::time::Duration;
 
 use super::publish_queue::PublishKind;
 
-/// Ends of the connection in a row with the same kind of message in flight.
+/// Number of losses in a row, with the same kind of message in flight, after which that message is suspected.
 const LOSSES: u32 = 3;
-/// After so many, what was acknowledged before counts no more: the limit was lowered.
+/// After this many losses, earlier acknowledgements of such a size do not count any more: the broker's limit was lowered.
 const MANY_LOSSES: u32 = 10;
-/// A connection that ends later than this after the message went out was not ended by it.
+/// A connection that ends more than this after the message was sent was not closed because of it.
 const SOON: Duration = Duration::from_secs(5);
-/// How long a limit counts.
+/// How long a limit applies.
 const COUNTS_FOR: Duration = Duration::from_secs(60 * 60);
-/// No broker refuses payloads of fewer bytes for their size.
+/// Payloads of fewer bytes are never suspected: no broker refuses them for their size.
 const LEAST: usize = 256;
 
-/// What follows from the end of a connection.
+/// The consequence of a lost connection for the message in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Nothing,
-    /// To be reported, and tried again all the same.
+    /// Report it and publish it again.
     Report,
-    /// Nothing of that size is published for a while; `is_new`: to be reported.
+    /// Publish nothing of that size for [`COUNTS_FOR`]. `is_new`: report it.
     GiveUp {
         is_new: bool,
     },
@@ -38,9 +39,9 @@ pub(super) enum Verdict {
 pub(super) struct BrokerLimit {
     /// The largest payload that was acknowledged.
     taken: Option<usize>,
-    /// What was in flight at the last end of a connection, how many times in a row, and the smallest size of it.
+    /// Kind of the message in flight at the last loss, number of such losses in a row, and its smallest size.
     suspect: Option<(PublishKind, u32, usize)>,
-    /// The largest size to publish, and until when this counts.
+    /// The largest size to publish, and until when this limit applies.
     limit: Option<(usize, Duration)>,
     reported: Vec<PublishKind>,
 }
@@ -61,7 +62,7 @@ impl BrokerLimit {
         }
     }
 
-    /// Takes the end of the connection, and what was in flight: its kind, its size, and since when.
+    /// Records a lost connection. `in_flight` is the message in flight: its kind, its payload size, and when it was sent.
     pub(super) fn lost(&mut self, now: Duration, in_flight: Option<(PublishKind, usize, Duration)>) -> Verdict {
         let is_meant = |(_, size, since): &(PublishKind, usize, Duration)| *size >= LEAST && now.saturating_sub(*since) < SOON;
         let Some((what, size, _)) = in_flight.filter(is_meant) else {
@@ -73,7 +74,7 @@ impl BrokerLimit {
             _ => (1, size),
         };
         self.suspect = Some((what, times, smallest));
-        // A little more than what was taken is no more to the broker either: sizes of a status drift.
+        // The size of a status drifts: up to an eighth above an acknowledged size is not evidence of a limit.
         let is_larger = |taken: usize| smallest > taken.saturating_add(taken / 8);
         let is_it = times >= LOSSES && (times >= MANY_LOSSES || self.taken.is_none_or(is_larger));
         if !is_it {

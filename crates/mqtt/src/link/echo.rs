@@ -1,8 +1,9 @@
 //! Checks that our publishes reach subscribers: our own availability, state and status must come back. PURE: time is an argument.
 //!
-//! A broker also acknowledges a publish that its access rules drop, so a PUBACK is no proof. Neither is a retained `online`: it may be of
-//! an earlier connection, before the rules changed. A retained status of this connection is one, as no two are alike; without it `online`
-//! is published again after half of the time, for a copy that is not retained.
+//! A PUBACK proves nothing: a broker also acknowledges a publish that its access rules drop. A retained `online` proves nothing
+//! either: it may be from an earlier connection, before the rules changed. A retained status of this connection does, because no
+//! two statuses are equal. Without one, `online` is published a second time after half of [`WAIT`]: the broker forwards that copy
+//! to existing subscriptions without the retain flag.
 
 use std::time::Duration;
 
@@ -27,9 +28,9 @@ pub(super) struct Echo {
     /// What came back on this connection.
     heard: Vec<PublishKind>,
     is_reported: bool,
-    /// A retained `online` came.
+    /// A retained `online` has arrived.
     is_kept: bool,
-    /// A status came that no earlier connection published.
+    /// A status has arrived that no earlier connection published.
     is_fresh: bool,
     /// `online` was published a second time on this connection.
     is_repeated: bool,
@@ -57,7 +58,7 @@ impl Echo {
         self.granted.push(own);
     }
 
-    /// Takes what was published on this connection; a retained `online` goes to [`Self::kept`].
+    /// Records that a publish of this connection has come back. A retained `online` goes to [`Self::kept`] instead.
     pub(super) fn heard(&mut self, own: PublishKind) {
         if !self.heard.contains(&own) {
             self.heard.push(own);
@@ -65,26 +66,26 @@ impl Echo {
         self.forget_report();
     }
 
-    /// Takes a status that no earlier connection published.
+    /// Records a status that no earlier connection published.
     pub(super) fn fresh(&mut self) {
         self.is_fresh = true;
         self.forget_report();
     }
 
-    /// Takes a retained `online`.
+    /// Records a retained `online`, which may be from an earlier connection.
     pub(super) fn kept(&mut self) {
         self.is_kept = true;
         self.forget_report();
     }
 
-    /// The next silence is reported again once everything has come back.
+    /// Allows another report once everything has come back.
     fn forget_report(&mut self) {
         if self.told_at.is_some() && self.missing().next().is_none() {
             self.is_reported = false;
         }
     }
 
-    /// Returns whether to publish `online` again: once a connection.
+    /// Returns whether to publish `online` a second time. `true` at most once per connection.
     pub(super) fn repeats(&mut self, now: Duration) -> bool {
         let is_due = self.repeat_at().is_some_and(|at| now >= at);
         self.is_repeated |= is_due;
@@ -123,7 +124,8 @@ impl Echo {
         Some(self.told_at?.max(self.granted_at?).saturating_add(WAIT))
     }
 
-    /// Returns the text to report: once, until the next echo. `topic` names the topic of each kind.
+    /// Returns the text to report if echoes are missing after [`WAIT`], then `None` until everything has come back. `topic`
+    /// returns the topic of each kind.
     pub(super) fn silence(&mut self, now: Duration, topic: impl Fn(PublishKind) -> Option<String>) -> Option<String> {
         self.missing_at().filter(|at| now >= *at)?;
         self.is_reported = true;

@@ -11,7 +11,7 @@ use super::publish_queue::Publish;
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Want(Wanted),
-    /// Another payload of the discovery message.
+    /// A new payload of the discovery message.
     Discovery(Bytes),
     Telemetry {
         queued_at: Duration,
@@ -29,7 +29,7 @@ pub(crate) enum Event {
         renew_at: Option<Duration>,
         commands: bool,
     },
-    /// When to renew the token by what the wall clock shows now: it may have been set since the token was signed.
+    /// When to renew the token according to the wall clock, which may have been set since the token was signed.
     RenewBy(Duration),
     /// The wall clock was never set: no token can be signed.
     ClockNotSet(String),
@@ -64,7 +64,7 @@ pub(crate) enum Action {
     /// Close without a DISCONNECT.
     Abandon,
     Notify(Notification),
-    /// The end; whether the last state was acknowledged.
+    /// End the task. `true` if the final state was acknowledged, or there was none.
     Finish(bool),
 }
 

@@ -31,18 +31,18 @@ const CONNECT_WAIT: Duration = Duration::from_secs(25);
 const ACK_WAIT: Duration = Duration::from_secs(30);
 /// How long the broker may take to close the connection after a DISCONNECT; then we close it.
 const DISCONNECT_WAIT: Duration = Duration::from_secs(3);
-/// How long a new connection must last for the outage to be over; doubled for each one that broke.
+/// How long a new connection must last before the outage counts as over. Doubled for each connection that broke, up to [`LIVED`].
 const PROOF: Duration = Duration::from_secs(3);
-/// Interval at which a clock that was never set is checked again.
+/// Interval between two checks of a wall clock that was never set.
 const CLOCK_WAIT: Duration = Duration::from_secs(5);
 /// Pause between attempts to publish the final state.
 const FINAL_STATE_RETRY: Duration = Duration::from_secs(1);
-/// How long before its expiry a token is renewed; a fifth of its lifetime if that is less.
+/// A token is renewed this long before it expires, or a fifth of its lifetime before if that is less.
 const RENEW_BEFORE: Duration = Duration::from_secs(60);
 /// Number of messages remembered to recognize duplicates, and their total bytes: two configs of the largest size.
 const MAX_RECENT: usize = 64;
 const MAX_RECENT_BYTES: usize = 160 << 10;
-/// Minimum connection age before a token refresh.
+/// Minimum connection age before a token refresh, however short the token's lifetime.
 const MIN_CONNECTION_AGE: Duration = Duration::from_millis(500);
 /// A device publishes no state for this long after its first ConnAck: a restarted process does not know when the previous one
 /// published, and the bridge accepts at most one state a second.
@@ -59,7 +59,7 @@ enum ConnectionPhase {
     Up {
         since: Duration,
     },
-    /// After DISCONNECT: at the end, or before a new token.
+    /// DISCONNECT was sent: to end the link (`for_good`), or to reconnect with a new token.
     Leaving {
         since: Duration,
         for_good: bool,
@@ -111,7 +111,7 @@ pub(super) struct LinkState {
     renew_at: Option<Duration>,
     /// When the reported outage began.
     outage: Option<Duration>,
-    /// Connections that have broken since one lasted.
+    /// Connections that broke since the last one that lasted for [`LIVED`].
     breaks: u32,
     reported_up: bool,
     reported_clock: bool,
@@ -147,6 +147,7 @@ impl LinkState {
             actions: VecDeque::new(),
             connects: 0,
             failures: 0,
+            // xorshift never leaves 0.
             seed: seed | 1,
         }
     }
@@ -162,7 +163,7 @@ impl LinkState {
         self.publishes.free_at(now)
     }
 
-    /// Returns the counters, without the tokens: they are counted by the driver, which signs them.
+    /// Returns the counters. `tokens` is 0: the driver signs the tokens and counts them.
     pub(super) fn stats(&self) -> LinkStats {
         LinkStats {
             connects: self.connects,
@@ -178,7 +179,7 @@ impl LinkState {
         self.reported_up
     }
 
-    /// Returns whether the listener knows that there is no connection.
+    /// Returns whether an outage was reported to the listener and has not ended.
     pub(super) fn is_outage_reported(&self) -> bool {
         self.outage.is_some()
     }
@@ -323,6 +324,7 @@ impl LinkState {
         if self.publishes.in_flight_since().is_some() {
             return None;
         }
+        // From here on no publish is in flight. A DISCONNECT before its PUBACK would leave open whether the broker has it.
         let closing = self.closing.is_some();
         let expires = self.renew_at.is_some_and(|at| now >= at);
         if expires && !closing {
@@ -342,7 +344,7 @@ impl LinkState {
         if closing && self.publishes.is_done() {
             return Some(self.leave(now, true));
         }
-        // The final state still waits for the gap, and the token expires before that.
+        // The final state must still wait for the gap, but the token expires first: renew it.
         expires.then(|| self.leave(now, false))
     }
 
@@ -373,8 +375,8 @@ impl LinkState {
         }
     }
 
-    /// Renews the token at `at` if that is sooner than planned. A later moment changes nothing: which of its two times the wall clock had
-    /// right is not known.
+    /// Renews the token at `at` if that is sooner than planned. Ignores a later `at`: if the wall clock was set back, either of
+    /// its readings may be the wrong one.
     fn renew_by(&mut self, at: Duration) {
         if let (ConnectionPhase::Up { since }, Some(planned)) = (self.phase, self.renew_at) {
             self.renew_at = Some(planned.min(at.max(since.saturating_add(MIN_CONNECTION_AGE))));
@@ -412,7 +414,7 @@ impl LinkState {
         self.breaks = self.breaks.saturating_add(u32::from(was_up));
         self.notify_down();
         if self.closing.is_some() {
-            // The broker holds no state of ours that the final state would have to correct.
+            // The broker holds no state of ours that the final state would have to correct: do not try again.
             if !was_up && !self.publishes.has_published_state() {
                 return self.finish();
             }
@@ -454,6 +456,7 @@ impl LinkState {
         self.closing = Some(until);
         let notice = self.publishes.want_final(now, last);
         self.notice(notice);
+        // Connect at once: the back-off must not use up the time for the final state.
         if let ConnectionPhase::Down { until } = &mut self.phase {
             *until = now;
         }
@@ -462,7 +465,7 @@ impl LinkState {
     fn disconnected(&mut self, now: Duration) {
         match self.phase {
             ConnectionPhase::Leaving { for_good: true, .. } => {
-                // The connection is closed already.
+                // The connection is closed already: in `Down`, `finish` does not emit `Abandon`.
                 self.phase = ConnectionPhase::Down { until: now };
                 self.finish();
             }
@@ -494,7 +497,7 @@ impl LinkState {
             };
             self.echo.granted(now, own);
         }
-        // The access rules are the same for the next connection: reported once.
+        // The same access rules refuse the next connection as well: report an unchanged list only once.
         if !refused.is_empty() && self.refused != refused {
             self.refused = refused.to_vec();
             let topics = refused.join(", ");
@@ -505,13 +508,14 @@ impl LinkState {
     }
 
     fn message(&mut self, now: Duration, topic: String, payload: Bytes, retained: bool, duplicate: bool) {
-        // The client acknowledges a duplicate; it is not reported again.
+        // The MQTT client has acknowledged the duplicate. Do not report it a second time.
         let is_known = |known: &(String, Bytes)| known.0 == topic && known.1 == payload;
         if duplicate && self.recent.iter().any(is_known) {
             return;
         }
         match self.publishes.topics().route(&topic) {
-            // It says nothing of this connection if a status of this connection should have come back, too.
+            // A retained `online` may be from an earlier connection. If this connection has published a status, it proves
+            // something only together with that status.
             Route::Availability if payload == ONLINE && retained && self.publishes.has_published_status() => self.echo.kept(),
             Route::Availability if payload == ONLINE => {
                 if self.publishes.has_told_online() {
@@ -553,8 +557,8 @@ impl LinkState {
         self.recent.push_back((topic, payload));
     }
 
-    /// Returns when the connection has lasted long enough to end the outage; renewals of the token do not interrupt it. `None`
-    /// while an acknowledgement is due: a broker that acknowledges nothing does not end an outage.
+    /// Returns when the connection has lasted long enough to end the outage. Renewals of the token do not restart this time.
+    /// `None` while an acknowledgement is outstanding: a connection on which nothing is acknowledged does not end an outage.
     fn proved_at(&self) -> Option<Duration> {
         if self.subscriptions.asked_since().is_some() || self.publishes.in_flight_since().is_some() {
             return None;

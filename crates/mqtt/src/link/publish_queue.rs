@@ -20,7 +20,7 @@ const MAX_SENT: usize = 32;
 /// Number of foreign values corrected within [`FIGHT_TIME`] after which they are reported.
 const FIGHT: usize = 5;
 const FIGHT_TIME: Duration = Duration::from_secs(60);
-/// Older telemetry is dropped.
+/// Telemetry older than this is dropped, so that an outage is not followed by stale events.
 const MAX_EVENT_AGE: Duration = Duration::from_secs(60);
 
 /// One message to the broker, QoS 1.
@@ -41,7 +41,7 @@ pub(super) enum PublishKind {
 }
 
 impl PublishKind {
-    /// Returns the word for it in texts.
+    /// Returns its name in messages to the user.
     const fn name(self) -> &'static str {
         match self {
             Self::Availability => "availability",
@@ -71,7 +71,7 @@ impl Slot {
             return false;
         };
         if payload.len() > limit {
-            // The previous payload is no longer true: it is not published again.
+            // The previous payload is outdated, so do not publish that again either.
             (self.wanted, self.due) = (None, false);
             return !std::mem::replace(&mut self.too_large, true);
         }
@@ -79,7 +79,7 @@ impl Slot {
         false
     }
 
-    /// Gives up a wanted payload that is larger.
+    /// Drops the wanted payload if it has more than `limit` bytes.
     fn give_up_beyond(&mut self, limit: usize) {
         if self.wanted.as_ref().is_some_and(|payload| payload.len() > limit) {
             (self.wanted, self.due, self.too_large) = (None, false, true);
@@ -129,9 +129,9 @@ pub(super) struct PublishQueue {
     in_flight: Option<InFlight>,
     /// What this link has published since the connection was made.
     published_here: Published,
-    /// When a state or a status was last passed in.
+    /// When [`PublishQueue::want`] was last called.
     wanted_at: Duration,
-    /// Until when a fresh status is waited for.
+    /// State, status and discovery message are delayed until this moment, unless a fresh status is set before.
     fresh_until: Option<Duration>,
     /// States and statuses published on this connection that the broker has not returned yet.
     sent: VecDeque<(PublishKind, Bytes)>,
@@ -181,13 +181,14 @@ impl PublishQueue {
         }
     }
 
-    /// Publishes no state and no status before `at`. A later moment that was set before stays.
+    /// Publishes no state and no status before `at`. Never shortens a delay that was set before.
     pub(super) fn not_before(&mut self, at: Duration) {
         self.state.not_before = self.state.not_before.max(at);
         self.status.not_before = self.status.not_before.max(at);
     }
 
-    /// Returns when the next state may be published, what is in flight included; `None` if nothing was published yet.
+    /// Returns when the next state may be published, as if a publish in flight were acknowledged now; `None` if nothing was
+    /// published yet.
     pub(super) fn free_at(&self, now: Duration) -> Option<Duration> {
         if self.is_in_flight(PublishKind::State) || self.is_in_flight(PublishKind::Status) {
             return Some(now.saturating_add(self.gap));
@@ -206,7 +207,7 @@ impl PublishQueue {
             wanted.state.as_ref().map_or(0, Bytes::len),
             wanted.status.as_ref().map_or(0, Bytes::len),
         );
-        // A state is published whatever the broker seems to take.
+        // Only the protocol's limit applies to a state: the broker's limit is a guess, and the state is never given up.
         let limit = self.topics.limit(&self.topics.state);
         let first = self
             .state
@@ -216,7 +217,7 @@ impl PublishQueue {
             return first;
         };
         let limit = self.limit(now, topic);
-        // What is over the broker's limit was reported when that was found.
+        // A size over the broker's limit was reported when that limit was found.
         let is_ours = |size: usize| size > self.topics.limit(topic);
         let second = (self.status.want(wanted.status, limit) && is_ours(status))
             .then(|| too_large(PublishKind::Status, topic, status, limit));
@@ -228,8 +229,8 @@ impl PublishQueue {
         self.topics.limit(topic).min(self.broker_limit.at(now))
     }
 
-    /// Replaces the discovery message and publishes it, on this connection and every later one. Does nothing if the link has none,
-    /// or ends.
+    /// Replaces the discovery message and publishes it, on this connection and every later one. Does nothing if the link has none
+    /// or is ending.
     pub(super) fn set_discovery(&mut self, now: Duration, payload: Bytes) -> Option<String> {
         let (topic, known) = self.topics.discovery.as_mut()?;
         if self.leaving || *known == payload {
@@ -245,7 +246,7 @@ impl PublishQueue {
         None
     }
 
-    /// Sets the final payloads. What the broker has acknowledged, or is about to, is not published again.
+    /// Sets the final payloads. Does not publish a payload again that the broker has acknowledged or that is in flight.
     pub(super) fn want_final(&mut self, now: Duration, last: Wanted) -> Option<String> {
         self.leaving = true;
         self.availability = None;
@@ -310,13 +311,14 @@ impl PublishQueue {
         None
     }
 
-    /// Records a new connection: everything wanted is published again. After an outage an old status waits for a moment, so that
-    /// the owner of the link can replace it.
+    /// Records a new connection: everything wanted becomes due again. After an outage, a status older than [`MAX_STATUS_AGE`]
+    /// waits for [`FRESH_WAIT`], so that the owner of the link can replace it.
     pub(super) fn connected(&mut self, now: Duration, after_outage: bool) {
         self.published_here = Published::default();
         self.sent.clear();
         self.status_before.clone_from(&self.last_status);
         (self.told_online, self.fresh_until) = (false, None);
+        // Only the final payloads are published now, and `lost` has made an unacknowledged one due again.
         if self.leaving {
             return;
         }
@@ -340,14 +342,15 @@ impl PublishQueue {
         self.published_here.status
     }
 
-    /// Returns whether this message is one that was published on this connection, or equal to one.
+    /// Returns whether this payload equals one that was published on this connection and has not come back yet.
     pub(super) fn is_own(&self, kind: PublishKind, payload: &Bytes) -> bool {
         self.sent
             .iter()
             .any(|(sent_kind, sent)| *sent_kind == kind && sent == payload)
     }
 
-    /// Returns whether this message is a status that was published on this connection, and none that the broker kept from before.
+    /// Returns whether this message is a status that was published on this connection; `false` if it may be the retained status
+    /// of an earlier one.
     pub(super) fn is_own_status(&self, payload: &Bytes, retained: bool) -> bool {
         self.is_own(PublishKind::Status, payload) && !(retained && self.status_before.as_ref() == Some(payload))
     }
@@ -366,7 +369,7 @@ impl PublishQueue {
             PublishKind::Status
         };
         if let Some(place) = self.sent.iter().position(|(kind, sent)| *kind == what && sent == payload) {
-            // Earlier publishes will not be returned any more.
+            // A broker delivers a topic in order (MQTT 3.1.1, 4.6): earlier publishes of this kind will not come back any more.
             let after = self.sent.split_off(place.saturating_add(1));
             self.sent.retain(|(kind, _)| *kind != what);
             self.sent.extend(after);
@@ -377,6 +380,7 @@ impl PublishQueue {
         } else {
             &mut self.status
         };
+        // The current value already, such as the retained copy of an earlier connection: nothing to correct.
         let is_ours = slot.acknowledged.as_ref() == Some(payload) && slot.wanted == slot.acknowledged;
         if self.leaving || slot.wanted.is_none() || is_ours {
             return None;
@@ -394,15 +398,16 @@ impl PublishQueue {
         ))
     }
 
-    /// Publishes `online` again: someone published `offline` on our topic, or cleared it.
+    /// Publishes `online` again, unless the link is ending. For when another client has published `offline` on our topic, or
+    /// cleared it, and for a second echo.
     pub(super) fn reassert_online(&mut self) {
         if !self.leaving {
             self.availability = Some(ONLINE);
         }
     }
 
-    /// Records the loss of the connection: the message in flight may or may not have arrived. Returns a text to report if it is
-    /// given up, because the broker ends the connection for its size.
+    /// Records the loss of the connection. The message in flight may or may not have arrived, so it is published again. Returns a
+    /// text to report if the broker seems to close the connection because of this message.
     pub(super) fn lost(&mut self, now: Duration) -> Option<String> {
         let landed = self.in_flight.take();
         let suspect = landed.as_ref().map(|f| (f.what, f.payload.len(), f.since));
@@ -428,7 +433,7 @@ impl PublishQueue {
         report
     }
 
-    /// Returns the topic of such messages; `event`: the kind of telemetry.
+    /// Returns the topic for this kind of message. `event` is the kind of telemetry, ignored for other messages.
     pub(super) fn topic_of(&self, what: PublishKind, event: &str) -> Option<String> {
         match what {
             PublishKind::Availability => self.topics.availability.clone(),
@@ -472,7 +477,7 @@ impl PublishQueue {
         is_online
     }
 
-    /// Returns since when a publish waits for its acknowledgement.
+    /// Returns when the publish in flight was sent; `None` if none is in flight.
     pub(super) fn in_flight_since(&self) -> Option<Duration> {
         self.in_flight.as_ref().map(|f| f.since)
     }
@@ -532,6 +537,7 @@ impl PublishQueue {
         if what == PublishKind::Status {
             self.last_status = Some(payload.clone());
         }
+        // Only a plain client subscribes to its own topics, where these come back.
         if matches!(what, PublishKind::State | PublishKind::Status) && self.topics.retain {
             self.sent.push_back((what, payload.clone()));
             while self.sent.len() > MAX_SENT {
@@ -547,6 +553,7 @@ impl PublishQueue {
     fn first_due(&self, now: Duration) -> Option<(Duration, PublishKind)> {
         let (state, status) = (&self.state, &self.status);
         let rest = !(state.due || status.due || self.events.front().is_some());
+        // `offline` is published last: it marks the retained values before it as no longer valid.
         let offline = self.leaving && rest && !self.has_said_offline && self.topics.availability.is_some();
         // A retained state may be that of a process that died: `online` would make it look valid.
         let is_told =
@@ -560,6 +567,7 @@ impl PublishQueue {
             self.events.front().map(|_| (Duration::ZERO, PublishKind::Telemetry)),
             offline.then_some((Duration::ZERO, PublishKind::Availability)),
         ];
+        // With `max(now)`, all that are due already are equal, and the first of equal elements wins.
         mine.into_iter().flatten().min_by_key(|(at, _)| (*at).max(now))
     }
 }
@@ -569,7 +577,7 @@ fn send(slot: &mut Slot) -> Option<Bytes> {
     slot.wanted.clone()
 }
 
-/// Publishes again. The lost one may have arrived just now, so the gap counts from `now`.
+/// Makes the payload due again. The lost publish may have arrived just now, so the gap counts from `now`.
 fn retry(slot: &mut Slot, now: Duration, gap: Duration) {
     slot.due = slot.wanted.is_some();
     slot.not_before = now.saturating_add(gap);

@@ -1,8 +1,8 @@
 //! Which topics a connection subscribes to, and which were given up. PURE: time is an argument.
 //!
 //! A packet that exceeds our limit ends the connection before its topic is known, and a retained one would end every connection.
-//! So the next connection searches: it subscribes to one filter after the other and pauses after each acknowledgement. A retained
-//! message arrives within that pause; its filter is then reported and given up, the others stay.
+//! The next connection therefore searches: it subscribes to one filter after the other and pauses after each acknowledgement. A
+//! retained message arrives within that pause. Its filter is then reported and given up; the other filters stay.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) struct Subscriptions {
     /// The filter subscribed to last while searching.
     suspect: Option<String>,
     quiet_until: Option<Duration>,
-    /// Size of the packet whose filter is searched for.
+    /// Size in bytes of the packet whose filter is searched for; 0 if that packet was reported already.
     searched: Option<usize>,
     /// Number of packets that no search could attribute: they were not retained.
     unattributed: u32,
@@ -91,7 +91,7 @@ impl Subscriptions {
         self.asked.take().map(|(_, filters)| filters).unwrap_or_default()
     }
 
-    /// Returns since when an acknowledgement is due.
+    /// Returns when the last subscription was sent; `None` if its acknowledgement has arrived.
     pub(super) fn asked_since(&self) -> Option<Duration> {
         self.asked.as_ref().map(|(at, _)| *at)
     }
@@ -107,7 +107,7 @@ impl Subscriptions {
         let size = self.searched.filter(|_| is_over && self.suspect.is_some())?;
         (self.searched, self.suspect, self.quiet_until) = (None, None, None);
         if size == 0 {
-            // Its filter was reported.
+            // The packet was reported together with its filter, see `too_large`.
             return None;
         }
         self.unattributed = self.unattributed.saturating_add(1);
@@ -123,7 +123,7 @@ impl Subscriptions {
     pub(super) fn too_large(&mut self, size: usize) -> Option<String> {
         let culprits = match self.searched {
             Some(_) => self.suspect.iter().cloned().collect(),
-            // Not retained, and not the first such packet.
+            // A search has found nothing for the last such packet, so it was not retained: do not search again.
             None if self.unattributed > 0 => self.likely(),
             None => Vec::new(),
         };
@@ -144,8 +144,9 @@ impl Subscriptions {
         ))
     }
 
-    /// Returns the filters for which a packet comes that no search could attribute: commands, which anyone may publish, where this
-    /// connection has them; otherwise all but the first, by which the element hears that it is online; at last that one.
+    /// Returns the filters to give up for a packet that no search could attribute. First the commands, if this connection
+    /// subscribes to them: others publish those. Then all others except the first, which brings a plain client the echo of
+    /// `online`. The first one last.
     fn likely(&self) -> Vec<String> {
         let open = |is_meant: fn(usize, &Filter) -> bool| -> Vec<String> {
             let all = self.filters.iter().enumerate();

@@ -19,7 +19,7 @@ use gcstreamer_schema::redact;
 /// A connection that ends this soon after its ConnAck was refused rather than broken.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Why there is no connection, or not any more.
+/// Why a connection could not be made, or why it ended.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The broker's name was not resolved in time.
@@ -95,6 +95,7 @@ impl Context {
         if let Some(code) = refusal {
             return refused(code, self.login);
         }
+        // `NO_TLS` is only a guess: ask first what listens there.
         if let Some(text) = tls_failure(error, self.has_certificate).filter(|text| !text.starts_with(NO_TLS)) {
             return text;
         }

@@ -3,10 +3,10 @@
 //! - `session`: the packets over one socket.
 //! - `failure`: how a connection ended, in words.
 //!
-//! The crate's event loop reconnects by itself, drops unacknowledged publishes and keeps events of the previous connection, and it
-//! waits for the broker's addresses one after the other. So only its packets and its state of a connection are used here. Each
-//! connection has its own task: it is never cancelled half way through a packet, and a panic in the crate costs one connection. The
-//! task ends with the connection, and with the [`Connection`].
+//! The crate's event loop is not used: it reconnects by itself, drops unacknowledged publishes, keeps events of the previous
+//! connection, and waits for the broker's addresses one after the other. Only its packets and its connection state are used
+//! here. Each connection has its own task, so that it is never cancelled in the middle of a packet and a panic in the crate
+//! ends only this connection. The task ends with the connection, or when the [`Connection`] is dropped.
 
 use std::future::Future;
 use std::io;
@@ -39,7 +39,7 @@ mod session;
 const CONNECT_TIME: Duration = Duration::from_secs(20);
 /// How long the broker may take to close the connection after a DISCONNECT.
 const DISCONNECT_WAIT: Duration = Duration::from_secs(1);
-/// Requests that wait for the event loop: one publish, one subscription, one DISCONNECT.
+/// Capacity for requests to the task. The link has at most one publish, one subscription and one DISCONNECT outstanding.
 const REQUESTS: usize = 8;
 /// Events that wait for the driver, at most; then reading from the network pauses.
 const EVENTS: usize = 16;
@@ -60,7 +60,7 @@ pub(super) struct ConnectionParams {
     pub(super) has_certificate: bool,
     /// Whether a failure will be reported, so that finding its cause is worthwhile.
     pub(super) is_first_failure: bool,
-    /// The largest packet that is taken from the broker, bytes.
+    /// The largest packet accepted from the broker, bytes.
     pub(super) max_incoming: usize,
     /// Shared by all connections of a client.
     pub(super) failed: FailedAddresses,
@@ -89,6 +89,7 @@ impl ConnectionParams {
     }
 
     fn keep_alive(&self) -> Duration {
+        // 0 would turn the keep-alive off (MQTT 3.1.1, 3.1.2.10).
         Duration::from_secs(self.keep_alive.as_secs().clamp(1, u16::MAX.into()))
     }
 
@@ -96,6 +97,7 @@ impl ConnectionParams {
     fn connect(&mut self) -> Connect {
         let mut connect = Connect::new(self.client_id.clone());
         connect.keep_alive = u16::try_from(self.keep_alive().as_secs()).unwrap_or(u16::MAX);
+        // IoT Core requires it, and callers publish and subscribe again after every ConnAck anyway.
         connect.clean_session = true;
         if let Some((user, password)) = self.login.take() {
             connect.set_login(user, password);
@@ -172,7 +174,7 @@ impl Connection {
         self.received.recv().await.unwrap_or_else(ended)
     }
 
-    /// Publishes at QoS 1. A connection that has ended ignores this and all other requests; [`Self::received`] returns why it ended.
+    /// Publishes at QoS 1. A connection that has ended ignores all requests; [`Self::received`] returns why it ended.
     pub(super) fn publish(&self, publish: Publish) {
         let mut packet = rumqttc::Publish::from_bytes(publish.topic, QoS::AtLeastOnce, publish.payload);
         packet.retain = publish.retain;
@@ -192,6 +194,7 @@ impl Connection {
     }
 
     fn ask(&self, request: Request) {
+        // Fails only if the task has ended; `received` then returns the reason.
         let _ = self.requests.try_send(request);
     }
 }
@@ -212,7 +215,7 @@ struct Task {
 }
 
 impl Task {
-    /// Connects, and passes on what comes until the connection ends.
+    /// Connects and forwards the broker's packets until the connection ends.
     async fn run(mut self, options: ConnectionParams, lookup: impl Future<Output = io::Result<Vec<SocketAddr>>>) {
         let opened = self.connect(options, lookup).await;
         if let Some(address) = self.context.address {

@@ -1,6 +1,7 @@
-//! Packets over one socket: CONNECT first, then what `rumqttc` keeps of a connection (packet ids, acknowledgements, pings) decides.
+//! Sends and receives packets over one socket: CONNECT first, then as `rumqttc`'s connection state (packet ids, acknowledgements,
+//! pings) requires.
 //!
-//! The event loop of the crate is not used: it looks the broker's name up by itself and waits for each address in turn.
+//! The event loop of the crate is not used: it resolves the broker's name by itself and waits for each address in turn.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::CONNECT_TIME;
 use crate::topics::MAX_PACKET;
 
-/// Publishes in flight, at most. The link has one.
+/// Maximum number of publishes in flight that the crate allows. The link never has more than one.
 const IN_FLIGHT: u16 = 100;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -29,7 +30,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// A connection that the broker has accepted.
 pub(super) struct Session {
     stream: Box<dyn Stream>,
-    /// Bytes that came and are no whole packet yet.
+    /// Received bytes that do not form a complete packet yet.
     unread: BytesMut,
     max_incoming: usize,
     state: MqttState,
@@ -38,7 +39,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Speaks TLS if there is a configuration for it, sends `connect` and waits for the CONNACK. `host`: the name in the certificate.
+    /// Performs the TLS handshake if `tls` is set, sends `connect` and waits for the CONNACK. The certificate must be valid for
+    /// `host`.
     pub(super) async fn open(
         tcp: TcpStream,
         tls: Option<Arc<ClientConfig>>,
@@ -69,7 +71,8 @@ impl Session {
             Ok(Packet::ConnAck(answer)) if answer.code == ConnectReturnCode::Success => {}
             Ok(Packet::ConnAck(answer)) => return Err(ConnectionError::ConnectionRefused(answer.code)),
             Ok(packet) => return Err(ConnectionError::NotConnAck(packet)),
-            // What came was the beginning of something else.
+            // The server sent something and closed: bytes that the crate takes for the beginning of a longer packet. It is not
+            // a broker.
             Err(StateError::ConnectionAborted) if !session.unread.is_empty() => {
                 return Err(StateError::Deserialization(PacketError::MalformedPacket).into());
             }

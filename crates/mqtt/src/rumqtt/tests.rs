@@ -27,7 +27,7 @@ fn broker(answer: &'static [u8]) -> SocketAddr {
 
 const ACCEPTED: &[u8] = &[0x20, 2, 0, 0];
 
-/// An address that swallows what is sent to it, and what keeps it so: connections that nobody accepts.
+/// Returns an address that does not answer, and what must stay alive for that: connections that fill its accept queue.
 async fn silent() -> (SocketAddr, impl Sized) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.9:0".parse().unwrap()).unwrap();
@@ -52,7 +52,7 @@ fn closed() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// A client of a broker whose name is looked up as told.
+/// A client of a broker whose addresses the test supplies.
 #[derive(Default)]
 struct Client {
     failed: FailedAddresses,

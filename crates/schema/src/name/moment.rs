@@ -1,20 +1,20 @@
-//! The capture start from the conversions of a name.
+//! Computes the capture start from the conversions of a name.
 //!
-//! PURE. [`general`] takes every conversion, by jiff; [`plain`] takes date and time in digits, as the default template has them, at a
-//! tenth of the cost: a month of one camera is 260,000 names.
+//! PURE. [`general`] handles every conversion, with jiff. [`plain`] handles only dates and times in digits, as in the default
+//! template, at a tenth of the cost: a month of one camera is 260,000 names.
 
 use jiff::civil::DateTime;
 use jiff::fmt::strtime::BrokenDownTime;
 use jiff::tz::Offset;
 
-/// What [`plain`] finds.
+/// The result of [`plain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
     /// ns since the Unix epoch; every conversion prints it as it was read.
     At(u64),
     /// There is no such time, or two conversions contradict each other.
     Never,
-    /// Not to be decided here: ask [`general`].
+    /// [`plain`] cannot decide: use [`general`].
     Unusual,
 }
 
@@ -31,21 +31,22 @@ struct Fields {
 }
 
 fn number(digits: &str) -> Option<i32> {
-    // A sign would be taken for a digit.
+    // `parse` also accepts a sign.
     digits
         .bytes()
         .all(|byte| byte.is_ascii_digit())
         .then(|| digits.parse().ok())?
 }
 
-/// Notes a field. `Some(false)`: it was another before. `None`: these are no digits.
+/// Sets a field. Returns `Some(false)` if it already has another value, `None` if `digits` holds anything but digits or is too
+/// large.
 fn set<T: TryFrom<i32> + PartialEq + Copy>(slot: &mut Option<T>, digits: &str, factor: i32) -> Option<bool> {
     let value = T::try_from(number(digits)? * factor).ok()?;
     Some(*slot.get_or_insert(value) == value)
 }
 
 impl Fields {
-    /// Notes what a conversion printed. `None`: it is not of those that are decided here.
+    /// Records the text that a conversion printed. Returns `None` if [`plain`] cannot decide this conversion.
     fn note(&mut self, conversion: &str, text: &str) -> Option<bool> {
         match conversion {
             "%Y" => set(&mut self.year, text, 1),
@@ -54,7 +55,7 @@ impl Fields {
             "%H" => set(&mut self.hour, text, 1),
             "%M" => set(&mut self.minute, text, 1),
             "%S" => set(&mut self.second, text, 1),
-            // Of two with different precision one would be cut short.
+            // Two fractions of different precision may differ in digits and still be of one time.
             "%3f" | "%6f" | "%9f" if self.nanosecond.is_some() => None,
             "%3f" => set(&mut self.nanosecond, text, 1_000_000),
             "%6f" => set(&mut self.nanosecond, text, 1000),
@@ -64,7 +65,7 @@ impl Fields {
     }
 
     fn moment(self) -> Option<Moment> {
-        // Years that do not fit into ns since 1970, or would be printed otherwise.
+        // Other years do not fit into u64 as ns since 1970, or are printed differently.
         const YEARS: std::ops::Range<i16> = 1970..2550;
         let year = self.year.filter(|year| YEARS.contains(year))?;
         let (month, day) = (self.month?, self.day?);
@@ -78,7 +79,7 @@ impl Fields {
     }
 }
 
-/// Decides what names of the default template and its like say.
+/// Returns the capture start for dates and times in digits, as in the default template.
 pub(super) fn plain(times: &[(&str, &str)]) -> Moment {
     let mut fields = Fields::default();
     let mut agrees = true;
@@ -95,8 +96,8 @@ pub(super) fn plain(times: &[(&str, &str)]) -> Moment {
     }
 }
 
-/// Returns the capture start. `Some(None)`: the conversions do not determine date and time. `None`: they contradict each other, or
-/// there is no such day.
+/// Returns the capture start; `Some(None)` if the conversions do not determine date and time, `None` if they contradict each
+/// other or there is no such day.
 pub(super) fn general(times: &[(&str, &str)]) -> Option<Option<u64>> {
     let (mut format, mut input) = (String::new(), String::new());
     for (conversion, printed) in times {

@@ -5,11 +5,11 @@
 use super::Part;
 use crate::session::{LEN as SESSION_LEN, is_session_id};
 
-/// A template, split into what is matched one after the other.
+/// A template, split into atoms that are matched one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     atoms: Vec<Atom>,
-    /// For each atom, the fewest bytes of a name that it and those behind it take.
+    /// For each atom, the minimum number of bytes of a name that it and all following atoms match.
     least: Vec<usize>,
 }
 
@@ -36,7 +36,7 @@ struct Printed {
 enum Class {
     Digits,
     Letters,
-    /// Digits and what stands between them in a date or a time.
+    /// Digits, and the separators of dates and times.
     Date,
     LettersOrDigits,
     LowerOrDigits,
@@ -86,7 +86,7 @@ const SESSION: Printed = printed_by(Class::LettersOrDigits, SESSION_LEN, SESSION
 const SEQUENCE: Printed = printed_by(Class::Digits, 6, 20);
 const EXTENSION: Printed = printed_by(Class::LowerOrDigits, 2, 8);
 
-/// What was matched of a name.
+/// The matched parts of a name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found<'a> {
     pub(super) values: Values<'a>,
@@ -104,7 +104,7 @@ pub(super) struct Values<'a> {
 }
 
 impl Pattern {
-    /// Splits a template. `None`: it has a conversion that cannot be parsed back.
+    /// Splits a template. Returns `None` if it has a conversion that cannot be parsed back.
     pub(super) fn of(parts: &[Part]) -> Option<Self> {
         let mut atoms = Vec::new();
         for part in parts {
@@ -125,7 +125,7 @@ impl Pattern {
         Some(Self { atoms, least })
     }
 
-    /// Matches all of a name. `None`: the template did not give this name.
+    /// Matches a whole name. Returns `None` if the template cannot have produced it.
     pub(super) fn find<'a>(&'a self, name: &'a str) -> Option<Found<'a>> {
         let mut found = Found::default();
         self.matches(0, name, &mut found).then_some(found)
@@ -148,9 +148,10 @@ impl Pattern {
             Atom::Sequence => SEQUENCE,
             Atom::Extension => EXTENSION,
         };
+        // Leaves `rest_takes` bytes for the following atoms: a longer match cannot succeed and would only cost backtracking.
         let most = printed.max.min(name.len().saturating_sub(rest_takes));
         let longest = name.bytes().take(most).take_while(|byte| printed.class.has(*byte)).count();
-        // All of these characters are of one byte.
+        // All classes are ASCII, so every `end` up to `longest` is a character boundary.
         (printed.min..=longest).rev().any(|end| self.goes_on(at, name, end, found))
     }
 
@@ -166,7 +167,7 @@ impl Pattern {
             .any(|end| self.goes_on(at, name, end, found))
     }
 
-    /// Takes the first `end` bytes for this piece, and matches the rest; else nothing is noted.
+    /// Matches the first `end` bytes with this atom, and the rest with the following ones. Leaves `found` unchanged on failure.
     fn goes_on<'a>(&'a self, at: usize, name: &'a str, end: usize, found: &mut Found<'a>) -> bool {
         let (Some(atom), Some((value, after))) = (self.atoms.get(at), name.split_at_checked(end)) else {
             return false;
@@ -221,7 +222,7 @@ fn text_atoms(mut text: &str, into: &mut Vec<Atom>) -> Option<()> {
 }
 
 impl<'a> Found<'a> {
-    /// Notes a matched value. `false` if it is impossible or contradicts an earlier one.
+    /// Records a matched value. Returns `false` if it is impossible or contradicts an earlier one.
     fn note(&mut self, atom: &'a Atom, value: &'a str) -> bool {
         fn set<T: PartialEq>(slot: &mut Option<T>, value: T) -> bool {
             match slot {
@@ -241,7 +242,7 @@ impl<'a> Found<'a> {
             }
             Atom::Device => set(&mut values.device, value),
             Atom::Session => is_session_id(value) && set(&mut values.session, value),
-            // Padded to six digits, never to more.
+            // The number is padded to six digits, so a longer one has no leading zero.
             Atom::Sequence if value.len() > 6 && value.starts_with('0') => false,
             Atom::Sequence => value.parse().is_ok_and(|sequence| set(&mut values.sequence, sequence)),
             Atom::Extension => set(&mut values.extension, value),

@@ -1,13 +1,13 @@
 //! Parses object names: their parts, and the listing prefixes of a day or an hour.
 //!
-//! PURE. A name is matched against the template from left to right (`pattern`). Conversions of `strftime` match what they can print
-//! (`moment`), and the result is accepted only if the template formats it to the same name. So a name of another recording, or of another template,
-//! is never taken for one of ours.
+//! PURE. A name is matched against the template from left to right (`pattern`). Conversions of `strftime` match what they can
+//! print (`moment`), and the result is accepted only if the template formats it to the same name. A name of another recording or
+//! of another template is therefore never accepted as one of ours.
 
 use super::moment::{self, Moment};
 use super::{NameFields, Template};
 
-/// The parts of a name. `None`: the template does not contain it.
+/// The parts of a name; `None` for a part that the template does not contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NameParts {
     /// Property `device-id`.
@@ -20,7 +20,7 @@ pub struct NameParts {
     pub extension: Option<String>,
     /// Capture start, ns since the Unix epoch, as precise as the template.
     pub start: Option<u64>,
-    /// The suffix number of a name that was given because the first was taken (`…-r1.flv`); 0 for the first.
+    /// Number in the suffix that gcssink appends if a name is taken (`…-r1.flv`); 0 without a suffix.
     pub retry: u32,
 }
 
@@ -28,7 +28,7 @@ const HOUR: u64 = 3600 * 1_000_000_000;
 const DAY: u64 = 24 * HOUR;
 
 impl Template {
-    /// Parses a name that this template produced, the inverse of [`Template::format`]. `None`: it did not produce this name.
+    /// Parses a name that this template produced, the inverse of [`Template::format`]. Returns `None` for any other name.
     ///
     /// Also accepts the names that `gcssink` uses if a name is taken: they end in `-r1`, `-r2` … before the extension.
     pub fn read(&self, name: &str) -> Option<NameParts> {
@@ -85,7 +85,8 @@ impl Template {
         )
     }
 
-    /// Returns how exactly names tell when a chunk starts: two that start this much apart have other names, ns. `u64::MAX`: they do not tell.
+    /// Returns the time resolution of names, ns: chunks that start this far apart get different names. `u64::MAX` if names do not
+    /// contain the time.
     pub fn resolution(&self) -> u64 {
         const AT: u64 = 1_767_225_600_000_000_000; // 2026-01-01T00:00:00Z
         let name = |start| {
@@ -114,7 +115,7 @@ impl Template {
     }
 
     fn prefix(&self, device: &str, times: impl Iterator<Item = u64>) -> String {
-        // Fields that differ between chunks get values that differ in their first character.
+        // Fields that differ between chunks get values that differ in their first character, so that the prefix ends before them.
         let name = |(session, seq, ext), start| {
             let naming = NameFields {
                 device,
@@ -132,7 +133,7 @@ impl Template {
     }
 }
 
-/// Returns what both texts begin with, in whole characters.
+/// Returns the longest common prefix of both texts, in whole characters.
 pub fn common_prefix<'a>(a: &'a str, b: &str) -> &'a str {
     let end = a.char_indices().zip(b.chars()).find(|((_, x), y)| x != y);
     let end = end.map_or(a.len().min(b.len()), |((at, _), _)| at);

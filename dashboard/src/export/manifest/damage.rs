@@ -1,8 +1,8 @@
-//! What is wrong with a file, told by the sums of its parts: what changed, what was taken out, and no more than that.
+//! Finds what is wrong with a file by the sums of its parts. Blames only the parts that changed or are missing.
 //!
-//! PURE but for the file, which is read in blocks. A sum says whether a part is at a place and not where it is, so where the parts lie
-//! elsewhere than they should, a place is tried if it is likely: that of the next part, that which the length of the file suggests, and some
-//! bytes around it.
+//! PURE except for the file, which is read in blocks. A sum tells whether a part is at a given place, but not where it is. So if
+//! parts have moved, likely places are tried: that of the next part, the one that the length of the file suggests, and some bytes
+//! around it.
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -13,34 +13,34 @@ use super::{Manifest, Part, hex};
 
 /// Bytes read at once.
 const BLOCK: usize = 64 << 10;
-/// Places of the next part that are tried in front of and behind the one that it should have, bytes.
+/// How far before and after its expected place the next part is tried, bytes.
 const AROUND: i64 = 64;
 
-/// What was found.
+/// The result of a comparison.
 pub(super) struct Found {
     pub(super) faults: Vec<String>,
-    /// SHA-256 of the file, where all parts are where they should be.
+    /// SHA-256 of the file. `None` if any fault was found.
     pub(super) sha256: Option<String>,
 }
 
-/// A file, and what is listed of it.
+/// A file, and what the manifest lists of it.
 struct Comparison<'a, F> {
     file: F,
     /// Bytes of the file.
     length: u64,
-    /// Bytes that it should have.
+    /// Bytes that the file should have.
     listed: u64,
     parts: Vec<(String, &'a Part)>,
     faults: Vec<String>,
-    /// Parts that were not where they should be, and what was said of each.
+    /// Parts that are not at their place, each with the fault that was reported for it.
     missing: Vec<(usize, String)>,
 }
 
-/// What a part that is not at its place means.
+/// How to go on after a part that is not at its place.
 enum Next {
-    /// Go on with this part at this place.
+    /// Continue with this part at this place.
     At(usize, u64),
-    /// What comes behind cannot be compared, or there is nothing.
+    /// The rest of the file cannot be compared, or there is none.
     Stop,
 }
 
@@ -81,7 +81,7 @@ impl<F: Read + Seek> Comparison<'_, F> {
                 Next::Stop => return Ok(None),
             }
         }
-        // What was taken out may have been put behind all others.
+        // A missing part may have been moved to the end.
         while let Some(found) = self.moved(at)? {
             at = at.saturating_add(found);
         }
@@ -100,18 +100,18 @@ impl<F: Read + Seek> Comparison<'_, F> {
         self.parts.get(index).map_or("the end", |(name, _)| name)
     }
 
-    /// Bytes of these parts together.
+    /// Returns the total size of these parts, bytes.
     fn sum(&self, range: Range<usize>) -> u64 {
         let parts = self.parts.get(range).unwrap_or_default();
         parts.iter().map(|(_, part)| part.size).fold(0, u64::saturating_add)
     }
 
-    /// What it means that a part is not at this place.
+    /// Finds out why a part is not at this place, reports it, and returns how to go on.
     fn next(&mut self, index: usize, at: u64) -> std::io::Result<Next> {
         if let Some(size) = self.moved(at)? {
             return Ok(Next::At(index, at.saturating_add(size)));
         }
-        // If a later one is here, those before it were taken out.
+        // If a later part is here, the parts before it are missing.
         if let Some(later) = self.first_at(at, index + 1..self.parts.len())? {
             for gone in index..later {
                 let fault = format!("chunk: {} is missing at byte {at}", self.name(gone));
@@ -125,7 +125,7 @@ impl<F: Read + Seek> Comparison<'_, F> {
             self.ends_early(index, at);
             return Ok(Next::Stop);
         }
-        // Changed, and nothing is moved: another part is where it should be.
+        // If a later part is at its place, nothing has moved, and the parts before it have changed.
         for later in index + 1..self.parts.len() {
             let place = at.saturating_add(self.sum(index..later));
             if self.holds(later, place)? {
@@ -158,7 +158,8 @@ impl<F: Read + Seek> Comparison<'_, F> {
         ));
     }
 
-    /// Bytes were put into a part or taken out of it: looks for the next one where the length of the file suggests it, and around its place.
+    /// Bytes were inserted into a part or removed from it: looks for the next part where the length of the file suggests it, and
+    /// around its place.
     fn shift(&mut self, index: usize, at: u64) -> std::io::Result<Next> {
         let place = at.saturating_add(self.size(index).unwrap_or(0));
         let expected = self.sum(index..self.parts.len()).saturating_add(at);
@@ -186,7 +187,7 @@ impl<F: Read + Seek> Comparison<'_, F> {
         Ok(Next::Stop)
     }
 
-    /// If a part that was missing is at this place, says so instead and returns its size.
+    /// If a part that was reported missing is at this place, reports it as moved instead and returns its size.
     fn moved(&mut self, at: u64) -> std::io::Result<Option<u64>> {
         for (index, fault) in self.missing.clone() {
             if self.holds(index, at)? {
@@ -202,12 +203,13 @@ impl<F: Read + Seek> Comparison<'_, F> {
         Ok(None)
     }
 
-    /// The first of these parts that is at this place; what is empty is nowhere.
+    /// Returns the first of these parts that is at this place. Ignores empty parts, which would match anywhere.
     fn first_at(&mut self, at: u64, range: Range<usize>) -> std::io::Result<Option<usize>> {
         let left = self.length.saturating_sub(at);
         let mut ends: Vec<(u64, usize)> = range.filter_map(|index| Some((self.size(index)?, index))).collect();
         ends.retain(|(size, _)| (1..=left).contains(size));
         ends.sort_unstable();
+        // One pass for all parts: by ascending size, each continues the digest of the one before.
         let (mut sum, mut done, mut found) = (Sha256::new(), 0, None::<usize>);
         self.file.seek(SeekFrom::Start(at))?;
         for (size, index) in ends {
@@ -222,12 +224,12 @@ impl<F: Read + Seek> Comparison<'_, F> {
         Ok(found)
     }
 
-    /// Whether a part is at this place and not empty.
+    /// Returns whether a part is at this place and not empty.
     fn holds(&mut self, index: usize, at: u64) -> std::io::Result<bool> {
         Ok(self.size(index) != Some(0) && self.is_at(index, at, &mut Sha256::new())?)
     }
 
-    /// Whether a part is at this place. Its bytes are added to `whole`.
+    /// Returns whether a part is at this place. Adds the bytes read to `whole`.
     fn is_at(&mut self, index: usize, at: u64, whole: &mut Sha256) -> std::io::Result<bool> {
         let Some((_, part)) = self
             .parts
@@ -242,7 +244,7 @@ impl<F: Read + Seek> Comparison<'_, F> {
         Ok(hex(sum.finalize()) == wanted)
     }
 
-    /// Reads so many bytes into sums; fewer where the file ends.
+    /// Reads `size` bytes into the sums; fewer if the file ends.
     fn hash(&mut self, size: u64, sums: &mut [&mut Sha256]) -> std::io::Result<()> {
         let mut rest = self.file.by_ref().take(size);
         let mut block = vec![0; BLOCK];

@@ -1,4 +1,4 @@
-//! The places of exports that run at once. One that nothing was done at for long is taken away where another export needs it.
+//! The places of exports: they limit how many run at once. An idle place is taken away when another export needs it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -11,21 +11,22 @@ use super::IDLE;
 use crate::export::PARALLEL;
 use crate::lock::lock;
 
-/// How often a place is looked for that was taken away.
+/// How often an export whose place was taken away looks for another one.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a place is to its holders and to those who may take it away.
+/// The state of a place, shared by all connections of its export.
 #[derive(Debug, Default)]
 struct Held {
+    /// `None`: the place was taken away.
     permit: Option<OwnedSemaphorePermit>,
-    /// Parts of the work that are under way.
+    /// Number of parts of the work in progress.
     working: usize,
-    /// When work ended last; `None`: none did yet.
+    /// When the last part of the work ended, or the place was given.
     idle_since: Option<Instant>,
 }
 
 impl Held {
-    /// Since when nothing was done, if that is long enough to take the place away.
+    /// Returns since when the place is idle, if that is at least [`IDLE`].
     fn idle(&self) -> Option<Instant> {
         let since = self.permit.as_ref().and(self.idle_since).filter(|_| self.working == 0);
         since.filter(|since| since.elapsed() >= IDLE)
@@ -52,7 +53,7 @@ impl Default for Places {
 }
 
 impl Places {
-    /// A place for the export of that id, shared with all who have one. `None`: all are taken.
+    /// Returns the place of the export of that id, a new one if it has none. `None`: all places are in use.
     pub(super) fn enter(self: &Arc<Self>, id: &str) -> Option<Place> {
         let place = |held| Place {
             places: self.clone(),
@@ -75,32 +76,32 @@ impl Places {
         Some(place(held))
     }
 
-    /// A free place, or that of a download that has stood still for long.
+    /// Takes a free place, or the one that has been idle for longest.
     fn take(&self, all: &ById) -> Option<OwnedSemaphorePermit> {
         let free = self.permits.clone().try_acquire_owned().ok();
         free.or_else(|| Self::longest_idle(all))
     }
 
-    /// Takes away the place that has been idle for longest, if that is long enough.
+    /// Takes away the place that has been idle for longest, if that is at least [`IDLE`].
     fn longest_idle(all: &ById) -> Option<OwnedSemaphorePermit> {
         let all: Vec<_> = all.values().filter_map(Weak::upgrade).collect();
         let since = all.iter().filter_map(|held| Some((lock(held).idle()?, held)));
         let (_, held) = since.min_by_key(|(since, _)| *since)?;
         let mut held = lock(held);
-        // It may have gone on meanwhile.
+        // Checked again under the lock: work may have begun in between.
         held.idle()?;
         held.permit.take()
     }
 }
 
-/// The right to run one export; it ends when all who share it are dropped.
+/// The right to run one export. The place becomes free when all connections that share it have dropped theirs.
 #[derive(Debug)]
 pub struct Place {
     places: Arc<Places>,
     held: Arc<Mutex<Held>>,
 }
 
-/// A part of the work; it ends when this is dropped, also where the request is given up.
+/// Guard of a part of the work, which ends when this is dropped, also if the request is cancelled.
 struct Working<'a>(&'a Mutex<Held>);
 
 impl Drop for Working<'_> {
@@ -112,7 +113,8 @@ impl Drop for Working<'_> {
 }
 
 impl Place {
-    /// Begins a part of the work, during which the place cannot be taken away. `None`: there is no place.
+    /// Begins a part of the work. The place cannot be taken away until the guard is dropped. `None`: the place was taken away,
+    /// and no other one is available.
     fn begin(&self) -> Option<Working<'_>> {
         let begin = |permit: Option<OwnedSemaphorePermit>| {
             let mut held = lock(&self.held);
@@ -122,13 +124,13 @@ impl Place {
             Some(Working(&self.held))
         };
         begin(None).or_else(|| {
-            // Looking for one locks every place, this one too.
+            // Called without a lock on `held`: `take` locks every place, this one too.
             let permit = self.places.take(&lock(&self.places.all))?;
             begin(Some(permit))
         })
     }
 
-    /// Does a part of the work. If the place was taken away meanwhile it waits for another one.
+    /// Runs a part of the work. If the place was taken away, first waits for another one.
     pub async fn work<T>(&self, work: impl Future<Output = T>) -> T {
         let _working = loop {
             match self.begin() {
@@ -157,7 +159,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         let other = server.enter("another").unwrap();
         assert!(server.enter("one more").is_none(), "the others have worked since");
-        // The first goes on: it waits for a place, and finds one.
+        // The first export continues: it waits until a place is free.
         let began = Instant::now();
         let robbed = places.remove(0);
         tokio::join!(robbed.work(async {}), async {
@@ -188,7 +190,7 @@ mod tests {
         let last = async {
             tokio::join!(shared[0].work(async {}), shared[1].work(tokio::time::sleep(IDLE * 2)));
             assert!(server.enter("another").is_none(), "one has just ended");
-            // Work that was given up counts no more.
+            // Cancelled work no longer counts.
             let given_up = tokio::time::timeout(Duration::from_secs(1), shared[2].work(std::future::pending::<()>()));
             assert!(given_up.await.is_err());
             tokio::time::sleep(IDLE).await;

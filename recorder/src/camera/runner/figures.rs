@@ -1,6 +1,6 @@
-//! What a camera's recordings count, four times a second: pictures, sound, bytes, and ends that do not come.
+//! Reads the counters of a camera's recordings four times a second (pictures, sound, bytes) and finds recordings that do not end.
 //!
-//! May read GStreamer's elements; what blocks is done in threads of its own.
+//! May read properties of GStreamer elements. Anything that blocks runs in a thread of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,11 +17,12 @@ use crate::camera::supervisor::{Attempt, Event};
 use crate::camera::watch::SOUND_LOST;
 use crate::spread;
 
-/// Announced sound is waited for after the first picture.
+/// How long to wait for announced sound after the first picture.
 const SOUND_WAIT: Duration = Duration::from_secs(3);
-/// Sound that comes later is taken in once it has lasted.
+/// How long sound that starts later must last before the recording starts again with it.
 const SOUND_LASTS: Duration = Duration::from_secs(10);
-/// One rebuild for late sound.
+/// The least time between two rebuilds for late sound.
+// A rebuild reconnects to the camera, which costs pictures.
 const SOUND_APART: Duration = Duration::from_secs(3600);
 
 impl Open {
@@ -36,7 +37,7 @@ impl Open {
 }
 
 impl Runner {
-    /// Looks at the figures of all recordings.
+    /// Reads the counters of all recordings and acts on them.
     pub(super) fn look(&mut self) {
         for open in &mut self.open {
             bus::drain(&open.recording);
@@ -68,6 +69,8 @@ impl Runner {
         if let Some(open) = self.current()
             && let Some(sink) = open.recording.sink()
         {
+            // Ended recordings release memory as their chunks are stored: give it to the current sink. Its own bytes are not part
+            // of what is left.
             let (others, own) = (self.memory_left(), open.seen.bytes_in_memory);
             sink.set_property("max-memory-bytes", others.saturating_add(own).min(self.job.memory));
         }
@@ -101,8 +104,8 @@ impl Runner {
         }
     }
 
-    /// A camera may write its first pictures and close at once: what the source has read of them still waits for its turn, and tells of
-    /// the end itself.
+    /// Fails an attempt whose camera closed the connection before its first picture. Waits first: packets that the source has
+    /// already read may still become pictures, and such a stream reports its end by its own EOS.
     fn look_at_closing(&mut self) {
         let lost = self
             .current()
@@ -112,7 +115,7 @@ impl Runner {
         }
     }
 
-    /// Bytes are an answer, also before a stream is found in them.
+    /// Outside RTSP: counts bytes as an answer of the camera, even before a stream is found in them.
     fn look_at_arrivals(&mut self) {
         let arrived = self.current().filter(|open| open.recording.watch.take_arrival());
         if let Some(attempt) = arrived.map(|open| open.recording.attempt()) {
@@ -120,7 +123,7 @@ impl Runner {
         }
     }
 
-    /// The camera's parameter sets stand in its description alone, after all: without them no picture can be told from another.
+    /// Uses the parameter sets of the SDP again if the stream turns out to carry none: without any the parser outputs no picture.
     fn look_at_sets(&mut self) {
         let is_stuck = self.distrusts_sets && self.supervisor.condition().state == State::NoKeyFrames;
         let stuck = self.current().filter(|open| {
@@ -151,7 +154,7 @@ impl Runner {
         };
         let recording = Arc::clone(&open.recording);
         if frames > 0 && !recording.is_assembled() && (!recording.waits_for_sound() || first.elapsed() >= SOUND_WAIT) {
-            // Outside RTSP nothing says beforehand that there is none of the sound that is demanded.
+            // Outside RTSP no description announces the streams, so only now is it known that required sound is missing.
             if let Some(failure) = recording.fault().or_else(|| recording.lacks_demanded_sound()) {
                 self.event(Event::Failed(attempt, failure));
                 return;
@@ -164,7 +167,8 @@ impl Runner {
         });
     }
 
-    /// Cameras of a fleet end their first chunks apart, and so all later ones.
+    /// Cuts the first chunk at the camera's own moment (see [`spread`]), so that the chunks of a fleet do not all end in the same
+    /// second.
     fn spread_cuts(&mut self) {
         let camera = &self.job.camera;
         let Some(open) = self.open.iter_mut().find(|open| open.ended.is_none() && !open.is_spread) else {
@@ -178,7 +182,7 @@ impl Runner {
             return;
         };
         open.is_spread = true;
-        // Later the chunk has been cut by its length.
+        // An older first chunk has already been cut by its length.
         if age < camera.max_size_time {
             spawn("split", move || sink.emit_by_name::<()>("split-now", &[]));
         }
@@ -209,8 +213,8 @@ impl Runner {
         }
     }
 
-    /// While a camera refuses, its password file is looked at: another password than that of the last attempt is tried at once; the same
-    /// one is not sent again, as cameras lock accounts.
+    /// While a camera refuses the login, reads its password file again and again. A changed password is tried at once; the same
+    /// one is not sent again before its pause is over, because cameras lock accounts.
     fn look_at_password(&mut self) {
         let is_due = self.job.camera.password.is_some() && self.files.is_due();
         if is_due && self.supervisor.condition().state == State::Refused && self.current().is_none() && self.reading.is_none() {

@@ -1,4 +1,5 @@
-//! How a camera fares, said to all who ask: its report, a line of the log for each change, and the broker while no recording does.
+//! Publishes the state of a camera: its report, one log line for each change, and reports to the broker while no recording sends
+//! them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use crate::camera::state::State;
 use crate::camera::stats::SinkStats;
 
 impl Runner {
-    /// A camera that no recording reports to the broker is reported as absent, once for each reason.
+    /// Reports a camera to the broker as absent if no recording reports it, once for each reason.
     pub(super) fn report_absence(&mut self) {
         let condition = self.supervisor.condition();
         let is_absent = condition.state.is_fault() || condition.state == State::Stopped;
@@ -36,6 +37,7 @@ impl Runner {
             self.job.camera.clone(),
         );
         let is_over = Arc::clone(&self.is_over);
+        // This thread may start late: it asks again whether a recording has taken over, or the runner has ended.
         spawn("absence", move || {
             let is_reported =
                 || is_over.load(Ordering::Relaxed) || current.as_ref().is_some_and(|recording| recording.is_assembled());
@@ -43,7 +45,7 @@ impl Runner {
         });
     }
 
-    /// Writes the report, and one line for each change.
+    /// Puts the report on the board and logs one line for each change.
     pub(super) fn publish(&mut self) {
         let condition = self.supervisor.condition();
         let report = &mut self.report;
@@ -57,12 +59,13 @@ impl Runner {
                 false => tracing::info!(camera, from, to, "{}: {}", to, condition.reason),
             }
         } else if condition.state.is_fault() && is_new {
-            // The next thing to look at: the port is open now, and the path is wrong.
+            // The state is the same, but there is a new cause to fix: for example, the port is open now and the path is wrong.
             tracing::warn!(camera = report.id, state = condition.state.name(), "{}", condition.reason);
         }
         report.state = condition.state;
         report.reason.clone_from(&condition.reason);
-        // Once for each state: the wall clock and this one drift apart.
+        // Convert to wall-clock time only once for each state: the two clocks drift apart, and `since` would change with every
+        // report.
         if self.since != Some(condition.since) {
             self.since = Some(condition.since);
             let ago = self.began.elapsed().saturating_sub(condition.since);
@@ -71,7 +74,7 @@ impl Runner {
         report.was_tried |= condition.state != State::Connecting;
         report.gaps = self.supervisor.absences(self.began.elapsed());
         report.reconnects.clone_from(self.supervisor.reconnects());
-        // What is there while no chunk waits is the one that is being recorded.
+        // Without pending chunks, the bytes belong to the chunk that is still being recorded: they are no backlog.
         let backlog = |stats: &SinkStats| match stats.chunks_pending {
             0 => 0,
             _ => stats.bytes_in_memory.saturating_add(stats.bytes_in_spool),

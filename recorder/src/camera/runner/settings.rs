@@ -1,4 +1,4 @@
-//! What is worth changing about a camera while it is recorded: a line in the log, once each.
+//! Advises on settings of a camera while it is recorded: logs each advice once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,14 +7,15 @@ use super::{Open, Runner, spawn};
 use crate::camera::advice;
 use crate::camera::watch::News;
 
-/// Pictures are fewer than declared for this long before it is said: a scene that is hard to encode passes.
+/// How long the frame rate must stay below the declared one before this is logged: a scene that is hard to encode lowers it for a
+/// moment.
 const FEW_FOR: Duration = Duration::from_secs(10);
-/// How often the camera's clock is asked for until it has told it.
+/// The time between two attempts to read the camera's clock.
 const CLOCK_AGAIN: Duration = Duration::from_secs(5);
-/// A camera that has sent no report by then sends none.
+/// The most attempts to read the camera's clock: a camera that has sent no RTCP report within that minute sends none.
 const CLOCK_TRIES: u8 = 12;
 
-/// What has been said.
+/// The advice already given.
 #[derive(Debug, Default)]
 pub(super) struct Advised {
     key_interval: bool,
@@ -22,17 +23,17 @@ pub(super) struct Advised {
     clock: bool,
 }
 
-/// What is looked at of one recording.
+/// Measurements of one recording.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
-    /// Since when fewer pictures come than are declared.
+    /// When the frame rate fell below the declared one; `None`: it is not below.
     few_since: Option<Instant>,
     clock_tries: u8,
     clock_at: Option<Instant>,
 }
 
 impl Runner {
-    /// Looks at what the present recording measures.
+    /// Logs advice that follows from the current recording.
     pub(super) fn look_at_settings(&mut self) {
         let id = &self.job.camera.id;
         let Some(open) = self
@@ -66,9 +67,9 @@ impl Runner {
         }
     }
 
-    /// The camera's clock less ours, s.
+    /// Handles a measurement of the camera's clock minus ours, in seconds.
     pub(super) fn on_clock(&mut self, error: f64) {
-        // Asked for once a recording.
+        // One measurement in each recording is enough.
         if let Some(open) = self.open.iter_mut().find(|open| open.ended.is_none()) {
             open.looked.clock_tries = CLOCK_TRIES;
         }

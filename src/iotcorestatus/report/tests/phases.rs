@@ -111,8 +111,8 @@ fn not_recording_when_the_sink_is_fed_no_longer() {
     pipeline.is(Phase::Streaming);
 }
 
-/// Plays for `seconds` with a push under way at every poll, each of which takes `wait` seconds; a poll every `wait`, or every second. Returns
-/// when it was first not recording.
+/// Plays for `seconds` with a push in progress at every poll. Each push takes `wait` seconds; polls every `wait` seconds, at
+/// least 1.02 s apart. Returns when the phase was first `not-recording`.
 fn run_with_waiting_pushes(pipeline: &mut SimulatedPipeline, seconds: f64, wait: f64) -> Option<f64> {
     let (began, step) = (pipeline.now, wait.max(1.02));
     while pipeline.now < began + seconds {
@@ -185,7 +185,7 @@ fn a_sink_that_appears_in_mid_stream_has_a_moment_for_its_first_key_unit() {
         pipeline.run(40.0);
         pipeline.published.clear();
         let mut pipeline = pipeline.with_sink(false);
-        // A camera may have its next key picture long after `stall-timeout`.
+        // A camera may send its next key frame long after `stall-timeout`.
         pipeline.run(15.0);
         pipeline.sink.as_mut().unwrap().1 = comes;
         pipeline.run(14.8);
@@ -207,7 +207,7 @@ fn a_sink_that_replaces_one_without_a_key_unit_has_the_startup_timeout_from_its_
     pipeline.is(Phase::NotRecording);
     let since = pipeline.published.last().unwrap().1.since;
     assert_eq!((since - WALL) / S, 25);
-    // A third one does not begin anew.
+    // A third sink does not restart the timeout.
     pipeline.sink.as_mut().unwrap().0.name = "gcssink2".to_owned();
     pipeline.run(5.0);
     pipeline.is(Phase::NotRecording);
@@ -238,7 +238,7 @@ fn the_second_outage_of_a_sink_is_noticed_as_soon_as_the_first() {
         pipeline.sink.as_mut().unwrap().1 = false;
         pipeline.run(10.5);
         pipeline.is(Phase::NotRecording);
-        // The outage lasts, and its length does not become usual.
+        // The outage continues: its length does not raise the limit.
         pipeline.run(60.0);
         pipeline.is(Phase::NotRecording);
     }

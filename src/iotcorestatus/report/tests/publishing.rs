@@ -62,7 +62,7 @@ fn a_report_that_was_asked_for_goes_with_the_bare_state() {
         let output = pipeline.reporter.poll(&pipeline.counts, at(pipeline.now));
         assert_eq!((output.publish.is_some(), output.with_state), (settled, goes));
     }
-    // Once the state before has gone out.
+    // Published once the previous state has been acknowledged.
     pipeline.reporter.set_link_settled(true);
     assert!(pipeline.reporter.poll(&pipeline.counts, at(pipeline.now)).with_state);
 }

@@ -1,4 +1,4 @@
-//! Notices a stream that changes its decoder configuration all the time: every change is a chunk.
+//! Detects a stream that changes its decoder configuration constantly: every change begins a chunk.
 //!
 //! PURE.
 
@@ -11,22 +11,22 @@ const SECONDS: u64 = 10;
 /// Counts the cuts for a new configuration.
 #[derive(Debug, Default)]
 pub(super) struct ConfigCuts {
-    /// When the second began that is being counted.
+    /// Start of the second that is being counted, ns.
     since: u64,
     /// Cuts in it.
     count: u64,
-    /// Seconds before it that had too many, one after the other.
+    /// Consecutive seconds before it that had too many.
     seconds: u64,
     /// Cuts in those.
     before: u64,
 }
 
 impl ConfigCuts {
-    /// A chunk was cut at `now`, ns on any scale. Returns how many were cut within the last [`SECONDS`] s if there were more than
-    /// [`PER_SECOND`] in each of them.
+    /// Counts a cut at `now`, ns on any scale. Returns the number of cuts in the last [`SECONDS`] s if each of these had more
+    /// than [`PER_SECOND`].
     pub(super) fn cut(&mut self, now: u64) -> Option<u64> {
         let passed = now.saturating_sub(self.since) / SECOND;
-        // A clock that went back begins anew: one second would seem to last until it has caught up.
+        // Start again if the clock went back: otherwise the current second would last until the clock has caught up.
         if passed > 0 || now < self.since {
             let is_row = passed == 1 && self.count > PER_SECOND;
             (self.seconds, self.before) = if is_row {
@@ -34,7 +34,7 @@ impl ConfigCuts {
             } else {
                 (0, 0)
             };
-            // Seconds of a row begin where the one before ended: counted from each first cut they would drift apart.
+            // Consecutive seconds begin where the previous one ended: counted from the first cut of each, they would drift.
             self.since = if is_row { self.since + SECOND } else { now };
             self.count = 0;
         }

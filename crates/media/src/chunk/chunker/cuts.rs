@@ -10,8 +10,8 @@ use crate::chunk::clock::Stamp;
 use crate::chunk::{Event, GapReason, Warning};
 use crate::container::{Init, Unit};
 
-/// Times of a chunk that begins this much before the first one's are another time line: 1 s. Less is the order of decoding,
-/// in which B-frames follow the pictures that are shown after them.
+/// A key unit more than this before the first time of the chunk is on another time line: 1 s. A smaller difference is decoding
+/// order, in which B-frames follow pictures that are shown after them.
 const BACKWARDS: u64 = 1_000_000_000;
 
 /// Why a chunk begins at a unit.
@@ -27,7 +27,7 @@ pub(super) enum Cut {
     CodecConfig,
 }
 
-/// Duration of the open chunk if it ended at the unit at hand.
+/// Duration of the open chunk if it ended at the current unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Elapsed {
     /// In ns.
@@ -67,7 +67,7 @@ impl Chunker {
         let bytes = open.bytes_up_to(at);
         let elapsed = elapsed_to(open, &first, unit, stamp);
         if elapsed == Elapsed::Backwards {
-            // Dated by arrival again: counted from the old times, the next chunk would lie before this one.
+            // Date by arrival again: counted from the old times, the next chunk would start before this one.
             self.clock.restart_media_time();
         }
         let span = if let Elapsed::For(ns) = elapsed { ns } else { 0 };
@@ -96,14 +96,15 @@ impl Chunker {
         {
             return true;
         }
-        // A time that may be a mistake is no reason to cut: the next key unit decides.
+        // A time that may be wrong is no reason to cut: the next key unit decides.
         if limits.max_time == 0 || self.is_doubtful {
             return false;
         }
         if !limits.align {
             return elapsed.reaches(limits.max_time, resolution);
         }
-        // A slewed clock can date the start of a chunk shortly before its boundary: it still belongs to that boundary.
+        // A clock slewed by less than 250 ms a cut (`CaptureClock::compare`) can date the start of a chunk shortly before its
+        // boundary: it still belongs to that boundary.
         let tolerance = (limits.max_time / 8).min(250_000_000);
         let boundary = (first.utc.saturating_add(tolerance) / limits.max_time + 1).saturating_mul(limits.max_time);
         self.clock.utc(stamp, unit.pts).0.saturating_add(resolution) >= boundary
@@ -123,7 +124,7 @@ impl Chunker {
     fn decide_without_key(&mut self, is_due: bool, elapsed: Elapsed, bytes: u64, events: &mut Vec<Event>) -> Option<Cut> {
         let limits = self.limits;
         let is_wanted = is_due || self.is_over_soft_limit(bytes);
-        // Once a chunk: an encoder answers each request with one more key unit.
+        // One request per chunk: an encoder answers each one with another key unit.
         if let ChunkState::Open(open) = &mut self.state
             && is_wanted
             && !open.asked_for_key
@@ -153,7 +154,7 @@ impl Chunker {
     pub(super) fn cut(&mut self, cut: Cut, at: u64, init: Init, stamp: Stamp, events: &mut Vec<Event>) {
         self.close(at, events);
         if cut == Cut::CodecConfig {
-            // By running time if there is one: a file arrives all at once, and its changes would seem to be of one second.
+            // By running time if known: a file arrives all at once, so that all its changes would seem to fall into one second.
             let now = stamp
                 .running
                 .and_then(|running| u64::try_from(running).ok())
@@ -176,7 +177,7 @@ impl Chunker {
         self.hand_over(at, false, events);
         let idle = ChunkState::Idle(ClosedAt::LastByte);
         if let ChunkState::Open(open) = std::mem::replace(&mut self.state, idle) {
-            // One closed chunk at a time waits for its duration; the one before gives way to this one.
+            // Only one closed chunk waits for its duration: report the previous one now.
             self.finish_closing(None, events);
             self.closing.chunk = Some((open, at));
         }
@@ -186,9 +187,9 @@ impl Chunker {
     pub(super) fn begin(&mut self, at: u64, init: Init, stamp: Stamp, events: &mut Vec<Event>) {
         let sequence = self.sequence.next;
         self.sequence.next += 1;
-        // A cut that was requested behind this place is still due.
+        // A cut requested for a later offset is still due.
         self.next.cut_from = self.next.cut_from.filter(|&offset| offset > at);
-        // A step lies between two chunks: before the first there is none.
+        // A step of the clock is reported between two chunks, so the first chunk has none.
         let step = if sequence == self.sequence.first {
             None
         } else {
@@ -207,11 +208,12 @@ impl Chunker {
         let stamp = self.undecided.stamp_at(at);
         self.cut(Cut::Early, at, self.next.init.clone(), stamp, events);
         self.finish_closing(None, events);
-        // It does not play from its start: the first key unit behind ends it.
+        // The new chunk does not play from its start: end it at the next key unit.
         self.next.cut_from = Some(at);
     }
 
-    /// Closes the open chunk at the last decided byte: the memory is full, and only closed chunks can leave it.
+    /// Closes the open chunk at the last decided byte. Call if the memory is full: only closed chunks can leave it. Begins a
+    /// chunk first if all that arrived is held for a key unit. No effect on the single object of a fixed name.
     pub fn make_room(&mut self, events: &mut Vec<Event>) {
         let Some(settled) = self.input.settled() else { return };
         if matches!(self.state, ChunkState::Waiting(Waiting { dropping: None, .. })) {
@@ -243,13 +245,13 @@ impl Chunker {
 
 /// Returns how much time the open chunk covers up to this unit.
 fn elapsed_to(open: &OpenChunk, first: &FirstUnit, unit: &Unit, stamp: &Stamp) -> Elapsed {
-    // The time of a scrambled picture is not legible, that of the sound beside it is.
+    // The time of a scrambled picture cannot be read; that of the sound beside it can.
     let from = first.pts.or_else(|| open.begins());
     match (from, unit.pts) {
         (Some(a), Some(b)) if b >= a => Elapsed::For(b - a),
         (Some(a), Some(b)) if unit.key.is_key() && a - b > BACKWARDS => Elapsed::Backwards,
         (Some(_), Some(_)) => Elapsed::For(0),
-        // In a file all arrives at once, so that the times of its sound say when scrambled pictures come.
+        // A file arrives all at once: there the times of the sound show how much time scrambled pictures cover.
         _ => Elapsed::For(elapsed(&open.stamp, stamp).max(open.covered().unwrap_or(0))),
     }
 }

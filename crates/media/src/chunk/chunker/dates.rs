@@ -8,7 +8,7 @@ use crate::chunk::Event;
 use crate::chunk::clock::Stamp;
 use crate::container::{Key, Track, Unit};
 
-/// A sample whose buffer has not come: its unit was announced before.
+/// A sample whose buffer has not come. Its unit came earlier: a `moof` precedes its samples.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AwaitedSample {
     /// Offset in the input.
@@ -68,28 +68,28 @@ impl Chunker {
         open.after = after;
         open.first = Some(FirstUnit {
             at,
-            // Of bytes that are no known stream every unit is a place to cut, and nothing that can be decoded.
+            // In a stream of no known format every unit is a place to cut, but none is known to be decodable.
             key: if unit.track == Track::Other { Key::No } else { unit.key },
             pts: unit.pts,
             container_pts,
             utc,
             clock,
         });
-        // From here on, not from the header in front, arrival and running time count.
+        // Arrival and running time count from this unit, not from the header before it.
         open.stamp = stamp;
         open.is_provisional = self.clock.is_provisional(&stamp);
         self.finish_closing(unit.pts, events);
         if !unit.key.is_key() {
-            // It does not play from its start: the next one should begin as soon as it can.
+            // The chunk does not play from its start: cut at the next key unit.
             self.next.cut_from.get_or_insert(at);
         }
     }
 
-    /// Returns where a chunk starts that has no time of its own and arrived at `arrival`, UTC in ns: in a file where the one
-    /// before ended, which may be hours ahead of arrival.
+    /// Returns the start of a chunk without a time of its own that arrived at `arrival`, UTC in ns. If the source is not live,
+    /// this is the end of the previous chunk, which may be hours ahead of arrival.
     pub(super) fn start_without_time(&self, arrival: u64) -> u64 {
         let before = match &self.closing.chunk {
-            // One that no unit has dated would ask here again where it starts.
+            // Not a chunk that no unit has dated: `info` would call this function for its start again.
             Some((open, at)) if open.dated_by().is_some() => {
                 let info = self.info(open, *at, None);
                 Some((self.closing.end_of(&info), open.begins().is_some()))
@@ -98,7 +98,7 @@ impl Chunker {
         };
         match before {
             Some((end, true)) if !self.clock.is_live() => end,
-            // That end was itself reckoned by arrival: the later of the two, so that chunks do not overlap.
+            // That end was computed from arrival too: take the later of the two, so that chunks do not overlap.
             Some((end, false)) => end.max(arrival),
             _ => arrival,
         }

@@ -1,4 +1,4 @@
-//! Idle, stopped, end of stream.
+//! Closes chunks: no data arrives, recording stops, or the stream ends.
 //!
 //! PURE.
 
@@ -14,14 +14,14 @@ use crate::container::{Fault, Init, Key};
 pub(super) enum ClosedAt {
     /// At the last decided byte: the rest of a unit may follow, with which no chunk that plays can begin.
     LastByte,
-    /// Before the unit in progress, which begins the next chunk; `None` if it is not known, or has begun it.
+    /// Before the unit in progress, which begins the next chunk. `None` if that unit is unknown, or has begun a chunk already.
     WholeUnit(Option<Box<LastUnit>>),
 }
 
 impl Chunker {
     /// Closes the open chunk: no buffer came for [`crate::chunk::Limits::idle`], or the pipeline is paused for that duration.
     pub fn close_idle(&mut self, events: &mut Vec<Event>) {
-        // The one object of a fixed name, once closed, could not go on.
+        // A fixed name has a single object: once closed, it could not be continued.
         if self.limits.single {
             return;
         }
@@ -48,7 +48,7 @@ impl Chunker {
                 (open.video, open.audio) = open.before_last;
             }
             self.close(whole, events);
-            // Behind `close`, which leaves `LastByte`: the next unit would be taken for the rest of a torn one.
+            // After `close`, which sets `LastByte`: with that, the next unit would be taken for the rest of a torn one.
             self.state = ChunkState::Idle(ClosedAt::WholeUnit(unit.map(Box::new)));
         } else {
             self.close(settled, events);
@@ -92,21 +92,21 @@ impl Chunker {
             _ => Waiting::default(),
         };
         let dropping = match waiting.dropping {
-            // Recording was started, and no key unit came: the gap goes on.
+            // Recording was started, but no key unit came: the gap continues.
             Some(gap) if gap.reason == GapReason::RecordStopped => gap,
             Some(gap) => self.end_gap(gap, waiting.since.as_ref().map(|since| since.1), events),
             None => self.stopped_from(waiting.first.as_ref()),
         };
         self.state = ChunkState::Waiting(Waiting {
             dropping: Some(dropping),
-            // Whose head is known needs no other.
+            // A header that is known stays in use: no other needs to come.
             first: waiting.first,
             ..Waiting::default()
         });
         self.next.gap = Some(GapReason::RecordStopped);
     }
 
-    /// Returns the gap of a recording that stops now. What is held from `first` on, its first unit, is lost with what follows.
+    /// Returns the gap of a recording that stops now. Bytes held from `first`, the first unit, on are part of the gap.
     fn stopped_from(&self, first: Option<&(u64, Init)>) -> Dropping {
         let stamp = match first {
             Some((at, _)) => Some(self.undecided.stamp_at(*at)),
@@ -129,7 +129,7 @@ impl Chunker {
         }
         let now = self.undecided.last_stamp().map_or(0, |stamp| self.clock.peek(&stamp).0);
         Dropping {
-            // The head of the next chunk is still in what was dropped: it is lost if no chunk follows.
+            // What was dropped contains the header of the next chunk, which is lost only if no chunk follows.
             bytes: gap.head,
             head: gap.head,
             head_at: gap.head_at,
@@ -166,7 +166,7 @@ impl Chunker {
     /// Returns a [`Fault`] if the container turns out to be one that cannot be cut. The events are complete all the same.
     pub fn finish(&mut self, events: &mut Vec<Event>) -> Result<(), Fault> {
         let mut outcome = Ok(());
-        // A unit that a close left to the next chunk is stored although nothing came behind it.
+        // A unit that a close left for the next chunk is stored even if nothing came after it.
         self.resume(events);
         if self.input.scanner.is_none() && !self.input.probe.is_empty() {
             outcome = self.detect(true, events);
@@ -185,11 +185,11 @@ impl Chunker {
         }
         if let ChunkState::Waiting(waiting) = &mut self.state {
             let mut waiting = std::mem::take(waiting);
-            // No part of it could play.
+            // Without its header no part of the stream could play.
             waiting.first.take_if(|_| missing.is_some());
             self.finish_waiting(waiting, end, events);
         } else if matches!(self.state, ChunkState::Idle(_)) && self.is_holding() {
-            // Bytes without a unit, behind a close: stored all the same, since the payloads join to the input.
+            // Bytes after a close in which no unit begins are stored too: all payloads joined are the input, byte for byte.
             let from = self.undecided.bytes.base();
             let stamp = self.undecided.stamp_at(from);
             self.begin(from, self.next.init.clone(), stamp, events);

@@ -1,5 +1,5 @@
-//! What is kept until it shows whether a chunk can begin with it: sound in front of pictures, and pictures of which nothing shows
-//! whether they are key.
+//! Units held until it is known whether a chunk can begin with them: sound before the first picture, and pictures whose bytes do
+//! not show whether they are key.
 //!
 //! PURE.
 
@@ -33,7 +33,8 @@ impl HeldUnits {
     }
 }
 
-/// Pictures that are kept until it shows which of them are key: they are stored if none ever is, and else the gap in front of it.
+/// Pictures whose bytes do not show whether they are key. They are stored if no key unit comes; otherwise they become the gap
+/// before the first key unit.
 #[derive(Debug)]
 pub(super) struct Unjudged {
     held: HeldUnits,
@@ -51,7 +52,7 @@ fn last_unit(at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp) -> 
 }
 
 impl Chunker {
-    /// Remembers a unit of sound that came before any picture.
+    /// Notes a unit of sound that came before any picture.
     pub(super) fn keep_sound(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp) {
         let ChunkState::Waiting(waiting) = &mut self.state else {
             return;
@@ -62,7 +63,7 @@ impl Chunker {
         sound.add(unit);
     }
 
-    /// Remembers a picture of which nothing shows whether it is key.
+    /// Notes a picture whose bytes do not show whether it is key.
     pub(super) fn keep_picture(&mut self, at: u64, unit: &Unit, container_pts: Option<u64>, stamp: Stamp) {
         let gap = self.gap_from(unit, &stamp);
         let ChunkState::Waiting(waiting) = &mut self.state else {
@@ -78,7 +79,7 @@ impl Chunker {
         pictures.gap.note(unit);
     }
 
-    /// Dates the chunk that has just begun by what came before: pictures of which none was known to be key, else sound.
+    /// Dates the chunk that has just begun by the units held before it: by the pictures, or by the sound if there are none.
     pub(super) fn begin_with(
         &mut self,
         pictures: Option<Box<Unjudged>>,
@@ -96,7 +97,7 @@ impl Chunker {
         }
     }
 
-    /// Dates the chunk that has just begun by the first sound in it: no picture will.
+    /// Dates the chunk that has just begun by its first sound, because no picture will.
     fn begin_with_sound(&mut self, sound: Option<Box<HeldUnits>>, key: Key, events: &mut Vec<Event>) {
         let ChunkState::Open(open) = &mut self.state else { return };
         open.any_track = true;

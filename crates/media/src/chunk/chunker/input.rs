@@ -1,4 +1,4 @@
-//! From bytes to marks: finds out the container, runs its scanner, and dispatches what the scanner finds.
+//! From bytes to marks: detects the container, runs its scanner, and dispatches what the scanner finds.
 //!
 //! PURE.
 
@@ -50,7 +50,7 @@ impl Chunker {
             return self.feed(data, events);
         }
         self.input.probe.extend_from_slice(data);
-        // A slow stream is not held back until there is enough of it.
+        // A slow stream is not held back until the probe is long enough: what has come decides.
         let arrival = self.undecided.first_stamp().zip(self.undecided.last_stamp());
         let is_slow = arrival.is_some_and(|(first, last)| first.arrived_before(&last) >= self.limits.patience());
         self.detect(is_slow, events)
@@ -61,7 +61,7 @@ impl Chunker {
         let container = match detect(&self.input.probe, complete) {
             Detection::More => return Ok(()),
             Detection::Is(container) => container,
-            // The bytes decide: caps are asked only where they say nothing.
+            // The bytes decide: caps count only if the bytes match no known container.
             Detection::Unknown => self.input.hint.unwrap_or(Container::Raw),
         };
         if container == Container::Raw {
@@ -100,7 +100,7 @@ impl Chunker {
         };
         self.warn(Warning::Programs(programs), events);
         let base = self.undecided.bytes.base();
-        // Not before a mark that the old scanner has set: marks come in order.
+        // Not below the last mark of the old scanner: marks must be in order.
         let from = marks.last().map_or(base, |m| m.at).max(base);
         let rest = usize::try_from(self.undecided.bytes.end() - from).unwrap_or(0);
         let mut raw = Raw::at(from);
@@ -116,7 +116,7 @@ impl Chunker {
             MarkKind::PictureEnd => self.picture_end(mark.at),
             MarkKind::Damage => {
                 self.next.gap.get_or_insert(GapReason::Damage);
-                // Damage stays in the chunk that has it: the first key unit behind begins another.
+                // Confine the damage to this chunk: the next key unit begins another.
                 self.next.cut_from.get_or_insert(mark.at);
                 self.warn(Warning::Damage(mark.at), events);
             }
@@ -132,7 +132,8 @@ impl Chunker {
         }
     }
 
-    /// The picture of the last key unit ends at `at`: the first one of a chunk that begins with a key unit is its preview.
+    /// Notes that the picture of the last key unit ends at `at`. In a chunk that begins with a key unit, the first such end is
+    /// the end of its preview.
     fn picture_end(&mut self, at: u64) {
         if let Some(last) = &mut self.last {
             last.picture_end = Some(at);

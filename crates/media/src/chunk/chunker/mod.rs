@@ -1,20 +1,20 @@
 //! Splits a muxed stream into chunks.
 //!
 //! PURE. Bytes wait in `undecided` until the scanner has decided about them; its marks are processed in order. The state is
-//! one of: waiting for the first key unit (keeping or dropping what arrives), a chunk is open, or idle. A closed chunk is
+//! one of: waiting for the first key unit (holding or dropping what arrives), a chunk is open, or idle. A closed chunk is
 //! reported with the first picture of the next one, because only then its duration is known.
 //!
 //! - `input` — chooses the scanner, feeds it, dispatches its marks
-//! - `undecided` — bytes that no chunk has yet, and when they arrived
-//! - `start` — from the first byte, or from a pause, to a chunk
-//! - `held` — what is kept until it shows whether a chunk can begin with it
-//! - `config_cuts` — whether the configuration changes all the time
+//! - `undecided` — bytes that are in no chunk yet, and when they arrived
+//! - `start` — waits for the unit that begins a chunk: at the start, after a stop, after an idle close
+//! - `held` — units held until it is known whether a chunk can begin with them
+//! - `config_cuts` — detects a stream whose configuration changes constantly
 //! - `cuts` — where a chunk ends and the next begins
-//! - `open` — what is known of the open chunk, and of a closed one whose duration is not known yet
+//! - `open` — state of the open chunk, and of a closed one whose duration is not known yet
 //! - `dates` — when a unit and the chunk that it begins were captured
 //! - `sound` — sound whose pictures never come, or stop
-//! - `trickle` — bytes that come without a unit
-//! - `ending` — idle, stopped, end of stream
+//! - `trickle` — bytes that arrive without completing a unit
+//! - `ending` — closes chunks: idle, recording stopped, end of stream
 
 use bytes::Bytes;
 
@@ -70,14 +70,14 @@ struct NextChunk {
     cut_from: Option<u64>,
     /// Why it does not continue the chunk before it.
     gap: Option<GapReason>,
-    /// Offset of a buffer flagged DISCONT. Counts only if a unit begins there.
+    /// Offset of a buffer flagged DISCONT. Counts only if a unit begins there, or if units are shorter than buffers.
     discont_at: Option<u64>,
-    /// The header last in force, for a chunk that must begin where no unit does.
+    /// The current header, for a chunk that must begin where no unit begins.
     init: Init,
 }
 
-/// Most bytes of a unit in progress that are held back, so that a chunk closed for want of data can end before that unit:
-/// 1 MiB.
+/// Most bytes of a unit in progress that are held back: 1 MiB. A chunk that is closed because no data arrives can then end
+/// before that unit.
 const HOLD_BACK: u64 = 1 << 20;
 
 /// Splits a muxed stream into chunks.
@@ -89,10 +89,10 @@ pub struct Chunker {
     closing: Closing,
     /// Capture clock. Public: the shell reports PLAYING and clock mappings to it.
     pub clock: CaptureClock,
-    /// Container times without their jumps: durations and capture times are computed from it.
+    /// Container times without their jumps: durations and capture times are computed from them.
     line: TimeLine,
     arrival: Arrival,
-    /// The time of the unit at hand may be a mistake.
+    /// The time of the current unit may be wrong: no cut is made because of it.
     is_doubtful: bool,
     sequence: Sequence,
     next: NextChunk,
@@ -162,7 +162,7 @@ impl Chunker {
         self
     }
 
-    /// Continues a session whose sequence numbers below `first` are used. Call before the first [`Chunker::push`].
+    /// Continues a session whose sequence numbers below `first` are taken. Call before the first [`Chunker::push`].
     #[must_use]
     pub fn with_first_sequence(mut self, first: u64) -> Self {
         self.sequence = Sequence { first, next: first };
@@ -199,13 +199,13 @@ impl Chunker {
         self.pictures
     }
 
-    /// Returns what is wrong with an MP4 whose `moov` has not come: it is not fragmented, and its `moov` written at its end, or
+    /// Returns the fault of an MP4 whose `moov` has not come: either the MP4 is not fragmented and has its `moov` at the end, or
     /// the `moov` is damaged.
     pub fn missing_head(&self) -> Option<Fault> {
         self.input.scanner.as_ref().and_then(|scanner| scanner.missing_head())
     }
 
-    /// Returns whether key units come where no chunk can begin.
+    /// Returns whether key units arrive where no chunk can begin.
     pub fn encloses_keys(&self) -> bool {
         self.input.scanner.as_ref().is_some_and(|scanner| scanner.encloses_keys())
     }
@@ -219,12 +219,12 @@ impl Chunker {
         lacks
     }
 
-    /// Returns the length of the header last in force, bytes.
+    /// Returns the length of the current header, bytes.
     pub fn head_len(&self) -> usize {
         self.next.init.len()
     }
 
-    /// Returns whether bytes arrived that no chunk has yet.
+    /// Returns whether bytes have arrived that are in no chunk yet.
     #[inline]
     pub fn is_holding(&self) -> bool {
         self.undecided.bytes.end() > self.undecided.bytes.base()
@@ -253,7 +253,7 @@ impl Chunker {
     /// A muxer seeks back to `offset`, as it would in a file, to rewrite what it sent. What follows belongs there, so it
     /// neither continues the input nor can be stored in place: it is treated as damage, with one warning.
     pub fn goes_back(&mut self, offset: u64, events: &mut Vec<Event>) {
-        // At 0 the next of several files begins, which is a regular head in mid-stream.
+        // At 0 the next of several files begins: a regular header in mid-stream.
         if offset > 0 && offset < self.undecided.bytes.end() {
             self.warn(Warning::Rewritten(offset), events);
             // The rewritten bytes will not parse; the warning above already explains why.
@@ -290,7 +290,7 @@ impl Chunker {
             return Ok(());
         }
         self.resume(events);
-        // Before anything is dated: it takes the anchor.
+        // First: it takes the anchor that the calls below compute dates from.
         self.clock.arrived(&stamp);
         self.date_gap(&stamp);
         self.undecided.push(data, owned, stamp);
@@ -325,7 +325,7 @@ impl Chunker {
                 }
             }
         }
-        // Behind the cut: the unit belongs to the chunk that it begins.
+        // After the cut: the unit belongs to the chunk that it begins.
         self.account(at, &unit, container_pts, stamp, events);
         self.await_sample(&unit, &stamp);
         if let Some(init) = &unit.init {
@@ -370,7 +370,7 @@ impl Chunker {
         (unit.pts, unit.end) = (Some(placed.pts), placed.end);
         self.is_doubtful = placed.is_doubtful;
         if placed.jumped && self.has_begun() {
-            // A chunk without a picture yet begins with the new times anyway.
+            // A chunk without a picture so far begins with the new times anyway.
             if !matches!(&self.state, ChunkState::Open(open) if open.first.is_none()) {
                 self.next.cut_from.get_or_insert(at);
             }
@@ -404,7 +404,7 @@ impl Chunker {
                 let bytes = open.bytes_up_to(settled);
                 self.grow(settled, bytes, events);
             }
-            // Kept until a unit, or the end, shows where the next chunk begins.
+            // The bytes stay queued until a unit, or the end of the stream, shows where the next chunk begins.
             ChunkState::Idle(_) => {}
         }
     }
@@ -412,7 +412,7 @@ impl Chunker {
     /// The open chunk has `bytes` bytes up to `settled`: hands them over, or closes it at the hard limit.
     fn grow(&mut self, settled: u64, bytes: u64, events: &mut Vec<Event>) {
         let limits = self.limits;
-        // `decide` cuts at a unit at the hard limit. A quarter more without one means that none is near.
+        // `decide` cuts at the first unit beyond the hard limit. A quarter more without a unit means that none is near.
         let anywhere = limits.hard + limits.hard / 4;
         if limits.hard > 0 && limits.single && bytes >= limits.hard {
             events.push(Event::TooLarge(bytes));
@@ -420,7 +420,7 @@ impl Chunker {
             self.warn(Warning::EarlyCut { bytes, at_key: false }, events);
             self.cut_anywhere(settled, events);
         } else {
-            // Bytes that are held back count in the memory: they must not use up a small limit.
+            // Bytes that are held back count towards the memory limit and must not use up a small one.
             let held = if limits.soft > 0 {
                 HOLD_BACK.min(limits.soft / 2)
             } else {

@@ -1,4 +1,4 @@
-//! What is known of the open chunk, and of a closed one whose duration is not known yet.
+//! State of the open chunk, and of a closed one whose duration is not known yet.
 //!
 //! PURE.
 
@@ -12,7 +12,8 @@ use crate::chunk::frames::Frames;
 use crate::chunk::{ChunkInfo, Event, GapReason, Warning};
 use crate::container::{Container, Init, Key, StreamInfo, Track, Unit};
 
-/// Tracks that end together end less than this apart: 1 s.
+/// Sound that ends more than this after the pictures determines the end of a chunk: 1 s. Tracks that end together end less
+/// than this apart.
 const OUTLASTS: u64 = 1_000_000_000;
 
 /// The open chunk.
@@ -29,8 +30,8 @@ pub(super) struct OpenChunk {
     pub(super) stamp: Stamp,
     /// The first picture (in an audio-only stream: the first unit); `None` while only configuration came.
     pub(super) first: Option<FirstUnit>,
-    /// Its first sound, which dates it if no picture comes, and is what it is timed by if its first picture has no time: that of a
-    /// scrambled one is not legible.
+    /// Its first sound. Dates the chunk if no picture comes, and gives its time if the first picture has none: the time of a
+    /// scrambled picture cannot be read.
     sound: Option<FirstUnit>,
     /// Where the picture of its first key unit ends in the input.
     pub(super) preview_end: Option<u64>,
@@ -48,7 +49,7 @@ pub(super) struct OpenChunk {
     pub(super) any_track: bool,
 }
 
-/// A unit, as it was accounted.
+/// The last unit, as it was added to the chunk.
 #[derive(Clone, Debug)]
 pub(super) struct LastUnit {
     pub(super) at: u64,
@@ -87,7 +88,7 @@ pub(super) struct Closing {
 }
 
 impl Closing {
-    /// The wall clock was stepped by so many ns: what comes behind the closed chunk is dated by it.
+    /// Moves the end of the last chunk by a step of the wall clock, `by` ns: what follows is dated by the stepped clock.
     pub(super) fn step(&mut self, by: i64) {
         if self.chunk.is_some() {
             self.stepped = self.stepped.saturating_add(by);
@@ -96,13 +97,13 @@ impl Closing {
         }
     }
 
-    /// Returns where what comes behind a closed chunk begins.
+    /// Returns where the closed chunk ends by the clock that dates what follows, UTC in ns.
     pub(super) fn end_of(&self, info: &ChunkInfo) -> u64 {
         info.start.saturating_add(info.duration).saturating_add_signed(self.stepped)
     }
 }
 
-/// The key units of the session.
+/// Statistics of the session's key units.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct KeyUnits {
     pub(super) count: u64,
@@ -166,7 +167,7 @@ impl OpenChunk {
         if self.video.is_empty() { self.audio } else { self.video }
     }
 
-    /// Returns the end of its last frame, ns. Sound that goes on after the pictures have stopped counts.
+    /// Returns the end of its last frame, ns, or the end of the sound if that is more than [`OUTLASTS`] later.
     pub(super) fn end(&self, usual: u64) -> u64 {
         let end = self.frames().end(usual);
         let sound = if self.audio.is_empty() { 0 } else { self.audio.end(0) };
@@ -178,12 +179,14 @@ impl OpenChunk {
         self.first.as_ref().or(self.sound.as_ref())
     }
 
-    /// Returns the unit whose time it has: the one that it is dated by, or its first sound if that has none.
+    /// Returns the unit that gives the chunk its container time: the one that it is dated by, or its first sound if that one has
+    /// no time.
     fn timed_by(&self) -> Option<&FirstUnit> {
         self.dated_by().filter(|first| first.pts.is_some()).or(self.sound.as_ref())
     }
 
-    /// Returns the time from which its length counts, ns. Sound comes behind the pictures that it belongs to.
+    /// Returns the time from which its length counts, ns. Not before the end of the previous chunk: sound is stored after the
+    /// pictures that it belongs to, so the first sound may belong to pictures of that chunk.
     pub(super) fn begins(&self) -> Option<u64> {
         self.timed_by()?.pts.map(|pts| pts.max(self.after))
     }
@@ -199,9 +202,10 @@ impl OpenChunk {
         Some(end.saturating_sub(from))
     }
 
-    /// Adds the times of a unit, and what is known of the streams with it. A time that may be a mistake ends no chunk.
+    /// Adds the times of a unit, and takes over the stream information of its header. A time that may be wrong is left out, so
+    /// that it does not determine where the chunk ends.
     fn note(&mut self, unit: &Unit, is_doubtful: bool) {
-        // Compared by address at every unit: scanners give out one `Arc` until something changes.
+        // By address, since this runs for every unit: a scanner shares one `Arc` until something changes.
         if let Some(init) = &unit.init
             && !Arc::ptr_eq(&self.info, &init.info)
         {
@@ -217,8 +221,8 @@ impl OpenChunk {
         }
     }
 
-    /// Corrects a guessed capture start by the first unit whose sample came in a buffer with a time: that of `stamp`; `pts` is the
-    /// unit's.
+    /// Corrects a guessed capture start with the first unit whose sample came in a buffer with a time. `stamp` is that of the
+    /// buffer, `pts` the time of the unit.
     pub(super) fn correct_start(&mut self, clock: &mut CaptureClock, pts: Option<u64>, stamp: &Stamp) {
         let has_time = stamp.running.is_some() || stamp.reference.is_some();
         let (true, true, Some(first), Some(pts)) = (self.is_provisional, has_time, &mut self.first, pts) else {
@@ -258,7 +262,7 @@ impl Chunker {
         open.correct_start(&mut self.clock, unit.pts, &stamp);
         let has_time = open.first.is_some_and(|first| first.pts.is_some());
         if !has_time && open.sound.is_none() && unit.track == Track::Audio && unit.pts.is_some() {
-            // A copy: the time of the recording begins with the first picture, unless that has none.
+            // On a copy: media time starts at the first picture, so sound must not start it unless that picture has no time.
             let mut clock_then = self.clock;
             let (utc, clock) = clock_then.utc(&stamp, unit.pts);
             if open.first.is_some() {
@@ -280,7 +284,7 @@ impl Chunker {
         self.keys.note(unit);
     }
 
-    /// Warns of a fragment too long to be cut in time, and of a picture that depends on the chunk before.
+    /// Warns of a fragment that is too long for chunks of `max-size-time`, and of a picture that depends on the previous chunk.
     fn warn_of(&mut self, unit: &Unit, events: &mut Vec<Event>) {
         let ChunkState::Open(open) = &self.state else { return };
         let depends_on_previous = open.depends_on_previous(unit);
@@ -305,7 +309,7 @@ impl Chunker {
         let has_time = open.begins().is_some();
         self.closing.last_end = Some((self.closing.end_of(&info), has_time));
         self.closing.stepped = 0;
-        // A chunk of one frame has no mean: that of the chunk before stands.
+        // A chunk of one frame has no mean: keep that of the previous chunk.
         self.closing.usual_frame = open.frames().mean().unwrap_or(self.closing.usual_frame);
         events.push(Event::End(Box::new(info)));
     }
@@ -321,7 +325,7 @@ impl Chunker {
     }
 
     /// Returns the bytes of the open chunk that have not been handed over: its sequence number, the offset of the first of
-    /// them in its payload, and the bytes. Those above the last decided offset can still become the next chunk's.
+    /// them in its payload, and the bytes. Those above the last decided offset may still go into the next chunk.
     pub fn not_handed_over(&self) -> Option<(u64, u64, Vec<Bytes>)> {
         let ChunkState::Open(open) = &self.state else { return None };
         let bytes = &self.undecided.bytes;
@@ -333,7 +337,7 @@ impl Chunker {
         let first = open.dated_by();
         let (start, clock) = first.map_or_else(
             || {
-                // Asked of open chunks too: the clock must not move by it.
+                // `info_of` asks this of open chunks too, which must not change the clock: `peek`, not `utc`.
                 let (utc, clock) = self.clock.peek(&open.stamp);
                 (self.start_without_time(utc), clock)
             },
@@ -345,12 +349,12 @@ impl Chunker {
             start,
             duration: self.duration(open, next_pts),
             pts_start: open.timed_by().and_then(|first| first.container_pts),
-            // Below 0 decoding begins before the segment does, where no running time is.
+            // Negative if decoding begins before the segment: the metadata has no negative running times.
             running: open.stamp.running.map(|r| u64::try_from(r).unwrap_or(0)),
             container,
             init_bytes: open.init_bytes,
             init_crc32c: open.init_crc32c,
-            // The end follows from an announced size: of a torn picture it lies behind the chunk.
+            // Computed from an announced size: the end of a torn picture lies behind the end of the chunk.
             preview_bytes: open.preview_end.filter(|&end| end <= at).map(|end| open.bytes_up_to(end)),
             key_frame: key.is_key(),
             gap: open.gap,
@@ -367,7 +371,7 @@ impl Chunker {
     fn duration(&self, open: &OpenChunk, next_pts: Option<u64>) -> u64 {
         let frames = open.frames();
         let pts = open.begins();
-        // The next one may begin on an earlier time line: then the frames say how long this one is.
+        // The next chunk may begin on an earlier time line: then the frames determine the duration.
         let until = next_pts.filter(|&next| pts.is_some_and(|p| next > p));
         match (pts, until) {
             (Some(pts), Some(next)) => next - pts,

@@ -8,22 +8,23 @@ use crate::chunk::clock::Stamp;
 use crate::chunk::{Event, Warning};
 use crate::container::{Key, Track, Unit};
 
-/// Most that counts of the time between two units of sound: in a pause, or while upstream is blocked, nothing comes alone.
+/// Most time that counts between two units of sound: 10 s. In a pause, or while upstream is blocked, time passes in which no
+/// sound comes either.
 const MAX_STEP: u64 = 10_000_000_000;
 
-/// How long sound has come alone.
+/// For how long sound has come without pictures.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SoundAlone {
     /// Time and stamp of the last unit of sound since the last picture.
     last: Option<(Option<u64>, Stamp)>,
-    /// How long it has come, ns.
+    /// For how long it has come, ns.
     total: u64,
-    /// It has come alone for the patience.
+    /// `total` has reached [`crate::chunk::Limits::patience`].
     is_certain: bool,
 }
 
 impl Chunker {
-    /// Makes a unit of sound a key unit where sound has come alone for long. The first picture afterwards arms a cut.
+    /// Makes a unit of sound a key unit once sound has come alone for the patience. The first picture afterwards requests a cut.
     pub(super) fn count_sound_alone(&mut self, at: u64, unit: &mut Unit, stamp: &Stamp, events: &mut Vec<Event>) {
         if unit.track == Track::Video {
             if std::mem::take(&mut self.sound).is_certain && self.has_begun() {
@@ -49,7 +50,7 @@ impl Chunker {
         }
     }
 
-    /// Has the scanner decide what it has held back for longer than the patience.
+    /// Makes the scanner decide about what it has held back for longer than the patience.
     pub(super) fn release_overdue(&mut self, stamp: &Stamp, events: &mut Vec<Event>) {
         let limits = self.limits;
         if limits.max_time == 0 || limits.single {
@@ -58,7 +59,7 @@ impl Chunker {
         let Some(settled) = self.input.settled().filter(|&at| at < self.undecided.bytes.end()) else {
             return;
         };
-        // Sound that is known to come alone is not held back for pictures at all.
+        // Once sound is known to come alone, it is not held back for pictures at all.
         if !self.sound.is_certain && self.undecided.stamp_at(settled).arrived_before(stamp) < limits.patience() {
             return;
         }
@@ -72,9 +73,10 @@ impl Chunker {
         self.input.marks = marks;
     }
 
-    /// Returns whether the chunk has been open for the patience while its own times say less: they freeze, or nearly so. After a
-    /// stall that does not count where no key unit is, and in a stream that is not live a slow sender, or our own uploads, are the
-    /// likelier reason unless the times hardly move.
+    /// Returns whether the chunk has been open for the patience by arrival although its times (`elapsed`, ns) cover less, since
+    /// they freeze or almost freeze. In a live stream arrival alone suffices at a key unit; elsewhere `elapsed` must be below a
+    /// quarter of it, since a stall also makes arrival longer. In a stream that is not live it must be below a sixteenth: a slow
+    /// sender, or our own uploads, are the likelier reason.
     pub(super) fn is_overdue(&self, stamp: &Stamp, elapsed: u64, is_key: bool) -> bool {
         let ChunkState::Open(open) = &self.state else { return false };
         let arrived = open.stamp.arrived_before(stamp);

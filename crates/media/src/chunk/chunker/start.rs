@@ -1,4 +1,4 @@
-//! From the first byte, or from a pause, to a chunk.
+//! Waits for the unit that begins a chunk: at the start, after a stop, and after an idle close.
 //!
 //! PURE.
 
@@ -11,7 +11,7 @@ use crate::chunk::clock::Stamp;
 use crate::chunk::{Event, GapReason, Warning};
 use crate::container::{Init, Key, Track, Unit};
 
-/// A key unit is awaited.
+/// State while a key unit is awaited.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// Offset and header of the first unit.
@@ -20,7 +20,7 @@ pub(super) struct Waiting {
     pub(super) since: Option<Box<(Option<u64>, Stamp)>>,
     /// Sound that came before any picture.
     pub(super) sound: Option<Box<HeldUnits>>,
-    /// Pictures of which nothing shows whether decoding can begin with them.
+    /// Pictures whose bytes do not show whether decoding can begin with them.
     pub(super) unjudged: Option<Box<Unjudged>>,
     /// `Some` once a picture came that cannot be decoded, or if recording is stopped: what arrives is dropped.
     pub(super) dropping: Option<Dropping>,
@@ -36,9 +36,9 @@ pub(super) struct Dropping {
     pub(super) bytes: u64,
     /// Latest container time of a dropped unit.
     pub(super) last_pts: Option<u64>,
-    /// How many of the bytes are a head, which the header of the next chunk contains.
+    /// How many of the bytes are a stream header, which the header of the next chunk repeats.
     pub(super) head: u64,
-    /// Where another head begins, until the unit behind it shows how long it is.
+    /// Offset of another stream header, until the unit after it shows how long it is.
     pub(super) head_at: Option<u64>,
 }
 
@@ -57,17 +57,17 @@ impl Dropping {
 
     /// Notes the time of a dropped unit.
     pub(super) fn note(&mut self, unit: &Unit) {
-        // A picture that was joined in the middle lacks its beginning, and with it the time: a later one has it.
+        // A recording may start within a picture, whose beginning is missing and with it the time: take that of a later unit.
         self.pts = self.pts.or(unit.pts);
         self.last_pts = self.last_pts.max(unit.pts);
     }
 
-    /// Notes a head that replaces the one before: the header of the next chunk contains it instead.
+    /// Notes a stream header that replaces the one before: the header of the next chunk repeats it instead.
     fn note_head(&mut self, at: u64, unit: &Unit) {
         if let Some(head_at) = self.head_at.take() {
             self.head = at.saturating_sub(head_at);
         }
-        // A header alone replaces the one before; parameter sets in band are payload.
+        // Only a header in a unit of its own replaces the one before; parameter sets in band are payload.
         if unit.new_codec_config && unit.track == Track::Other {
             self.head_at = Some(at);
         }
@@ -80,7 +80,7 @@ impl Dropping {
             .map_or(0, |(last, first)| last.saturating_sub(first))
     }
 
-    /// Returns the gap, with `bytes` more bytes. The head is not counted: it is not lost.
+    /// Returns the gap, with `bytes` more bytes. The stream header in it does not count, because it is not lost.
     pub(super) fn into_event(self, bytes: u64, duration: u64) -> Event {
         Event::Gap {
             reason: self.reason,
@@ -106,7 +106,7 @@ impl Chunker {
     pub(super) fn unit_while_idle(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
         let from = self.undecided.bytes.base();
         if at > from && matches!(self.state, ChunkState::Idle(ClosedAt::LastByte)) {
-            // The rest of a unit that the close tore apart: no chunk that plays can begin with it.
+            // The rest of a unit that the close split: a chunk of its own, so that the next key unit begins one that plays.
             self.begin(from, self.next.init.clone(), stamp, events);
             match &unit.init {
                 Some(init) if unit.key.is_key() => self.cut(Cut::Key, at, init.clone(), stamp, events),
@@ -118,7 +118,8 @@ impl Chunker {
         }
     }
 
-    /// Begins a chunk with this unit if it is a key unit, or if none came within the patience or the memory.
+    /// Begins a chunk with this unit if it is a key unit, or if none came within the patience or the hard memory limit. Otherwise
+    /// holds or drops the unit.
     pub(super) fn unit_while_waiting(
         &mut self,
         at: u64,
@@ -140,7 +141,7 @@ impl Chunker {
         };
         let (pts, since) = **waiting.since.get_or_insert_with(|| Box::new((unit.pts, stamp)));
         if pts.is_none() {
-            // Configuration has no time; it is as old as the first unit that has one.
+            // Configuration has no time: use that of the first unit that has one.
             waiting.since = Some(Box::new((unit.pts, since)));
         }
         if waiting.first.is_none()
@@ -164,14 +165,14 @@ impl Chunker {
         }
     }
 
-    /// Begins a chunk with this unit, or with all that is kept in front of it; `waited`: how long for a key unit.
+    /// Begins a chunk with this unit, or with everything held before it. `waited` is how long a key unit was awaited, ns.
     fn begin_at(&mut self, at: u64, unit: &Unit, stamp: Stamp, waited: u64, events: &mut Vec<Event>) {
         let ChunkState::Waiting(waiting) = &mut self.state else {
             return;
         };
         let unjudged = waiting.unjudged.take();
         if unit.key.is_key() {
-            // Those in front of the first that is known to be key are none.
+            // Once a unit shows that it is key, the held pictures before it count as not key: they are dropped as a gap.
             waiting.dropping = waiting.dropping.or(unjudged.as_ref().map(|pictures| pictures.gap));
         }
         let (from, init) = match (&waiting.dropping, &waiting.first, &unit.init) {
@@ -202,7 +203,7 @@ impl Chunker {
         }
     }
 
-    /// Notes what of the dropped bytes is a head: the header of the next chunk contains it.
+    /// Notes how many of the dropped bytes are a stream header, which the header of the next chunk repeats.
     fn note_dropped(&mut self, at: u64, unit: &Unit) {
         let (is_first, base) = (!self.has_begun(), self.undecided.bytes.base());
         let ChunkState::Waiting(Waiting {
@@ -257,8 +258,8 @@ impl Chunker {
         }
     }
 
-    /// Drops the bytes below `from`: they are the header of the chunk that begins there. More of them means that another head
-    /// was replaced, or rejected, before any unit came: a gap.
+    /// Drops the bytes below `from`: they are the header of the chunk that begins there. More bytes than that header has mean
+    /// that another header was replaced, or rejected, before any unit came: reports those as a gap.
     pub(super) fn discard_head(&mut self, from: u64, init: &Init, stamp: &Stamp, pts: Option<u64>, events: &mut Vec<Event>) {
         let bytes = self.discard_below(from, events);
         if let Some(lost) = bytes.checked_sub(init.len() as u64).filter(|&lost| lost > 0) {
@@ -268,7 +269,7 @@ impl Chunker {
         }
     }
 
-    /// Stores what came before a new head after damage as a chunk of its own: it cannot be decoded with that head.
+    /// Stores what came before a new header after damage as a chunk of its own: it cannot be decoded with that header.
     fn begin_before_head(&mut self, at: u64, unit: &Unit, stamp: Stamp, events: &mut Vec<Event>) {
         let ChunkState::Waiting(Waiting {
             first, dropping: None, ..
@@ -303,7 +304,7 @@ impl Chunker {
         self.begin_with(pictures, sound, Key::No, events);
     }
 
-    /// Warns that no key unit came, unless the reason is known: without PAT and PMT none can be seen.
+    /// Warns that no key unit came, unless the reason is known: without PAT and PMT no key unit can be recognised.
     fn warn_of_no_key(&mut self, waited: u64, events: &mut Vec<Event>) {
         if !self.has_warned(&Warning::NoProgram) {
             self.warn_no_key_unit(waited, None, events);

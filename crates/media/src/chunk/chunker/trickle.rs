@@ -1,23 +1,23 @@
-//! Bytes that come, but no unit: a large picture over a link that hardly moves.
+//! Bytes that arrive without completing a unit: a large picture over a very slow link.
 //!
-//! PURE. After [`crate::chunk::Limits::patience`] of them, what came before the unit in progress is stored, and then what there
-//! is of it: a live line must not wait for its end.
+//! PURE. After [`crate::chunk::Limits::patience`] the chunker stores what came before the unit in progress, then the part of that
+//! unit that has come: a live recording must not wait for its end.
 
 use super::start::Waiting;
 use super::{ChunkState, Chunker};
 use crate::chunk::Event;
 use crate::chunk::clock::Stamp;
 
-/// Most that counts of the time between two buffers: while upstream is blocked, nothing comes. 5 s.
+/// Most time that counts between two buffers: 5 s. While upstream is blocked, time passes in which no bytes arrive.
 const MAX_STEP: u64 = 5_000_000_000;
 
-/// How long bytes have come since the last unit.
+/// For how long bytes have come since the last unit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Trickle {
     last: Option<Stamp>,
     /// In ns.
     total: u64,
-    /// Of the units that are emitted now, because bytes have come for that long, ns.
+    /// For how long bytes have come, ns, while the units that the scanner gives up are processed; else 0.
     pub(super) given_up_after: u64,
 }
 
@@ -26,7 +26,7 @@ impl Trickle {
         self.total = 0;
     }
 
-    /// A buffer arrived. Returns how long bytes have come since the last unit, ns.
+    /// Counts a buffer. Returns for how long bytes have come since the last unit, ns.
     fn buffer_came(&mut self, stamp: &Stamp) -> u64 {
         let step = self.last.map_or(0, |last| last.arrived_before(stamp));
         self.last = Some(*stamp);
@@ -36,7 +36,7 @@ impl Trickle {
 }
 
 impl Chunker {
-    /// Stores what there is if bytes have come without a unit for the patience.
+    /// Stores the bytes that have come if they came without a unit for the patience.
     pub(super) fn store_trickle(&mut self, stamp: &Stamp, events: &mut Vec<Event>) {
         let limits = self.limits;
         let waited = self.trickle.buffer_came(stamp);
@@ -44,7 +44,7 @@ impl Chunker {
             return;
         }
         self.trickle.unit_came();
-        // Counts as waited for a key unit: a chunk that waits for one begins with what is given up now.
+        // Counts as time waited for a key unit, so that a waiting chunker begins a chunk with what the scanner gives up now.
         self.trickle.given_up_after = waited;
         let mut marks = std::mem::take(&mut self.input.marks);
         if let Some(scanner) = &mut self.input.scanner {
@@ -56,18 +56,18 @@ impl Chunker {
         self.input.marks = marks;
         self.trickle.given_up_after = 0;
         self.begin_with_held(events);
-        // Closed as in a standstill: only a closed chunk is uploaded.
+        // Close the chunk as if idle: only closed chunks are uploaded.
         self.close_idle(events);
     }
 
-    /// Begins a chunk with the decided bytes that none has: no unit is there that would begin it, and perhaps none ever comes.
+    /// Begins a chunk with the decided bytes that are in no chunk. No unit has come to begin it, and perhaps none ever will.
     fn begin_with_held(&mut self, events: &mut Vec<Event>) {
         let base = self.undecided.bytes.base();
         if self.input.settled().is_none_or(|settled| settled <= base) {
             return;
         }
         match &self.state {
-            // Bytes before the first unit are a head that is not whole.
+            // Not without a first unit: the bytes before it are an incomplete header.
             ChunkState::Waiting(Waiting {
                 dropping: None,
                 first: Some(_),

@@ -1,4 +1,4 @@
-//! Bytes that no chunk has yet, and when they arrived.
+//! Bytes that are in no chunk yet, and when they arrived.
 //!
 //! PURE.
 
@@ -30,7 +30,7 @@ impl Undecided {
     /// kept without a copy.
     #[inline]
     pub(super) fn push(&mut self, data: &[u8], owned: impl FnOnce() -> Option<Bytes>, stamp: Stamp) {
-        // In front of the bytes: the present end is where they begin.
+        // Before the bytes are appended: they begin at the current end.
         self.stamps.push_back((self.bytes.end(), stamp));
         match if data.len() >= TAKE_OVER { owned() } else { None } {
             Some(bytes) => self.bytes.take_over(bytes),
@@ -54,7 +54,7 @@ impl Undecided {
         self.stamps.back().map(|s| s.1)
     }
 
-    /// Drops the stamps of buffers that lie below `settled` entirely. Keeps the one that `settled` lies in.
+    /// Drops the stamps of buffers that are entirely below `settled`. Keeps that of the buffer which contains `settled`.
     #[inline]
     pub(super) fn forget_stamps_below(&mut self, settled: u64) {
         while self.stamps.len() > 1 && self.stamps.get(1).is_some_and(|s| s.0 <= settled) {

@@ -1,56 +1,57 @@
-//! How the times of one track go on, and where they break.
+//! Follows the times of one track and detects where they break.
 //!
 //! PURE.
 
 use super::JUMP;
 use super::seam::Seam;
 
-/// Pictures are not stored in the order they are shown in, and tracks not quite beside each other: a step back of less is no
-/// jump. Longer where pictures are farther apart.
+/// A smaller step back is no jump: 2 s. Pictures are not stored in display order, and tracks are not interleaved exactly.
+/// `Lane::follow` allows more where pictures are farther apart.
 const BACK: i128 = 2_000_000_000;
 /// Sound and pictures of one recording are less than this apart: 3 s.
 pub(super) const LATE: i128 = 3_000_000_000;
-/// Most pictures that one can be stored ahead of.
+/// Most pictures that a picture can be stored ahead of.
 const REORDER: i128 = 16;
 /// Pictures of cameras with unsteady clocks go back by less: 100 ms.
 pub(super) const REWIND: i128 = 100_000_000;
-/// Units without gaps or overlaps in a row whose lengths are relied on. Two tracks that share a lane never have them.
+/// Lengths are relied on after this many units in a row without gaps or overlaps. Two tracks that share a lane never have that.
 const SEAMS: u8 = 3;
 /// Equal times of units that arrive over less than this are slices of one picture: 1 s.
 const FROZEN: i128 = 1_000_000_000;
-/// A step forward of less surprises nobody, whatever the steps before it were: 250 ms.
+/// A shorter step forward is never a surprise, whatever the steps before it were: 250 ms.
 const SURPRISE: i128 = 250_000_000;
-/// How many steps forward [`Strides`] looks back on: this many up to twice as many.
+/// [`Strides`] covers at least this many steps forward, and at most twice as many.
 const STRIDES: u8 = 32;
-/// Within how many units a corrected rewind can prove to have been a single wrong time.
+/// Most units after the correction of a rewind that can show that only a single time was wrong.
 const UNDO: i128 = 4;
-/// Longest step that counts as elapsed because it is as long as the one before it: 10 min.
+/// Longest step that counts as elapsed because it is as regular as the one before it: 10 min.
 const REGULAR: i128 = 600_000_000_000;
 
-/// How one track has come along. Times in ns, after the offset was taken off.
+/// State of one track. Times in ns, minus the offset.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lane {
     pub(super) offset: i128,
+    /// The offset before its last change.
     before: i128,
     pub(super) last: i128,
     pub(super) end: i128,
     /// Where the last unit meets the next.
     seam: i128,
-    /// How long it is by its own word.
+    /// Length of the last unit as the container states it.
     length: i128,
-    /// The last lengths of units that the next one began behind.
+    /// The last two unit lengths that are confirmed: the next unit began where the unit ended.
     confirmed: [i128; 2],
-    /// Last step forward that was none of a jump.
+    /// Last step forward that was not a jump.
     step: i128,
     /// The one before that.
     usual: i128,
-    /// Last step of any kind: of pictures a minute apart, the second is no surprise.
+    /// Last step forward of any size, 0 after a step back. With pictures a minute apart, the second such step is no surprise.
     gap: i128,
     /// When the last unit arrived.
     pub(super) arrival: u64,
     /// Latest time so far.
     top: i128,
-    /// Latest time but one. A rewind is measured against it, since a single wrong time may be the latest.
+    /// Second-latest time. A rewind is measured against it, since the latest may be a single wrong time.
     second: i128,
     strides: Strides,
     leap: Option<Leap>,
@@ -68,7 +69,7 @@ pub(super) struct Lane {
 struct Leap {
     /// The time before it.
     last: i128,
-    /// How many units may still show that it was a mistake.
+    /// How many more units may show that it was wrong.
     left: i128,
     /// The usual step until then, and the longest.
     usual: i128,
@@ -77,7 +78,7 @@ struct Leap {
     is_long: bool,
 }
 
-/// Times that had gone back and were moved forward.
+/// A correction that moved times forward after they had gone back. It can be undone.
 #[derive(Clone, Copy, Debug)]
 struct Undo {
     /// The offset before.
@@ -90,11 +91,11 @@ struct Undo {
     units: i128,
 }
 
-/// The longest of the last steps of the latest time: how far pictures are stored ahead of others.
+/// The longest of the last steps by which the latest time advanced: how far pictures are stored ahead of others.
 #[derive(Clone, Copy, Debug, Default)]
 struct Strides {
     longest: i128,
-    /// Of those before.
+    /// The longest of the [`STRIDES`] steps before those in `longest`.
     older: i128,
     count: u8,
 }
@@ -123,7 +124,7 @@ impl Strides {
     }
 }
 
-/// Units in a row that lie before what came earlier.
+/// Units in a row that are before the second-latest time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Below {
     count: i128,
@@ -137,11 +138,12 @@ struct Frozen {
     count: i128,
     /// How long they took to arrive.
     waited: i128,
-    /// There are enough of them.
+    /// There are enough of them, over enough time, to be sure that the times freeze.
     is_certain: bool,
 }
 
-/// Where the other track has ended, if it was the last to come: its end is its own word alone.
+/// Returns where the other track has ended; `now` without another track. Its end is limited to between `now` and [`JUMP`]
+/// later, because no later unit has confirmed it.
 pub(super) fn ended(other: Option<Lane>, now: i128) -> i128 {
     other.map_or(now, |other| other.end.clamp(now, now + JUMP))
 }
@@ -176,7 +178,7 @@ impl Lane {
         }
     }
 
-    /// Where the last unit begins, as [`Seam`] has it.
+    /// Returns where the last unit begins, by its [`Seam`].
     fn began(self) -> i128 {
         self.seam - self.length
     }
@@ -192,12 +194,13 @@ impl Lane {
         }
     }
 
-    /// How long units have been, as far as the next ones have shown; 0: not known.
+    /// Returns the confirmed length of recent units; 0 if none is confirmed.
     fn usual_length(self) -> i128 {
         self.confirmed.into_iter().max().unwrap_or(0)
     }
 
-    /// The length of the next unit: longer than any picture lasts, and than those before it, it is a mistake.
+    /// Returns the length to use for the next unit. A stated length of more than [`JUMP`] and more than twice the usual length is
+    /// wrong: returns the usual length instead.
     pub(super) fn believed(self, length: i128) -> i128 {
         let usual = self.usual_length();
         if usual > 0 && length > JUMP.max(usual * 2) {
@@ -207,7 +210,7 @@ impl Lane {
         }
     }
 
-    /// The next unit of the track; whether the line broke before it.
+    /// Returns the lane after its next unit, and whether the time line broke before that unit.
     pub(super) fn follow(
         self,
         raw: i128,
@@ -224,18 +227,18 @@ impl Lane {
             time >= self.last - back && time <= self.end.max(self.last).max(now) + JUMP && !is_late
         };
         let step = raw - self.offset - self.last;
-        // A step that was waited for, or as regular as those before it, is time that has passed.
+        // A step is elapsed time if the unit took at least 3/4 of it to arrive, or if it is at most twice the previous step.
         let is_regular = step <= self.gap * 2 && step <= REGULAR;
         let is_explained = step > 0 && (waited * 4 >= step * 3 || is_regular);
         let is_surprise = self.usual > 0 && step > SURPRISE.max(self.strides.longest() * 2) && !is_regular;
         let is_leap = step > BACK.max(self.step * REORDER) && waited * 4 < step * 3;
-        // Between units as long as fragments a shorter step leaves a hole.
+        // Between units as long as fragments, even a step that is no leap leaves a hole.
         let last_length = self.end - self.last;
         let is_hole = last_length > 0 && step - last_length > BACK.max(last_length * 2);
-        // To where the one before said that it ends: two witnesses.
+        // The step leads to where the previous unit stated its end: two sources agree.
         let is_announced = (1..=JUMP).contains(&last_length) && (step - last_length).abs() <= BACK.max(last_length / 8);
         let is_decoded_next = seam.is_decoded && seam.meets(self.offset + self.seam);
-        // Asked first: times that go on where they were before the correction would pass for a long step.
+        // First: times that continue where they were before the correction would look like a long step.
         if let Some(lane) = self.undone(raw) {
             return lane;
         }
@@ -266,7 +269,7 @@ impl Lane {
             };
             let lane = Self { leap, ..self }.moved(self.offset, raw, step);
             return (
-                // A step that surprises is no measure of the next one.
+                // A surprising step does not predict the next one.
                 if is_surprise {
                     lane.with_steps_of(self)
                 } else {
@@ -277,7 +280,7 @@ impl Lane {
         }
         let beside = other.filter(|other| (raw - other.offset - other.last).abs() <= BACK);
         if let Some(other) = beside {
-            // Where the other track is already, or still.
+            // The time fits the other track, which has jumped already or has not jumped yet: use its offset.
             return (self.moved(other.offset, raw, step), other.offset == self.offset);
         }
         if self.before != self.offset && fits(self.before) {
@@ -286,28 +289,28 @@ impl Lane {
         (self.jumped(raw, waited, other, now), true)
     }
 
-    /// Returns the lane with times that break and go on nowhere else: they go on behind what came before.
+    /// Returns the lane after a break that no known offset explains: its times continue after the last unit.
     fn jumped(self, raw: i128, waited: i128, other: Option<Self>, now: i128) -> Self {
         let length = self.end - self.last;
         let usual = if length > 0 { length } else { self.step };
-        // A picture that is shown behind the last one may be stored in front of it.
+        // The last unit may be a reordered picture: `top` is shown later but was stored before it.
         let is_ahead = (1..=self.strides.longest()).contains(&(self.top - self.last));
         let ahead = if is_ahead { self.top - self.last } else { 0 };
-        // What was waited for has passed, whatever the times say.
+        // The time that arrival took has passed, whatever the container times are.
         let time = ahead + self.last + usual.max(waited);
-        // The other track may have gone on alone.
+        // The other track may have continued without this one.
         let time = if now - time > LATE { ended(other, now) } else { time };
         let step = raw - self.offset - self.last;
         self.moved(raw - time, raw, step).undoable(self, time)
     }
 
-    /// Whether the last unit came after a long step that may turn out to be a mistake.
+    /// Returns whether the last unit came after a long step that may turn out to be wrong.
     pub(super) fn is_doubtful(self) -> bool {
         self.leap.is_some_and(|leap| leap.is_long && leap.left == REORDER)
     }
 
-    /// Returns the lane back at the times before a long step, if they go on there: the step was a mistake. With it, whether the
-    /// line broke.
+    /// Returns the lane reset to the times before a long step, and whether the time line broke. `None` unless the times continue
+    /// there, which shows that the step was wrong.
     fn after_mistake(self, raw: i128, step: i128) -> Option<(Self, bool)> {
         let leap = self.leap.filter(|_| step < 0)?;
         let time = raw - self.offset;
@@ -323,8 +326,8 @@ impl Lane {
         })
     }
 
-    /// Returns the lane back at its old offset if its times go on there: a single one was wrong, and the correction with it.
-    /// With it, whether the line broke.
+    /// Returns the lane reset to its old offset, and whether the time line broke. `None` unless the times continue there, which
+    /// shows that a single time was wrong, and so was the correction for it.
     fn undone(self, raw: i128) -> Option<(Self, bool)> {
         let undo = self.undo?;
         let passed = raw - self.offset - undo.at;
@@ -351,8 +354,8 @@ impl Lane {
         Self { undo, ..self }
     }
 
-    /// Notes how far the lane has passed what was its latest time. Steps from one unit to the next would count the way back
-    /// from a wrong time, too.
+    /// Notes by how much the latest time, `top` until now, has advanced. Steps from unit to unit would also count the way back
+    /// from a wrong time.
     fn strode(self, top: i128) -> Self {
         let strides = self.strides.with(self.last - top);
         Self { strides, ..self }
@@ -385,14 +388,15 @@ impl Lane {
         }
     }
 
-    /// Returns the lane with a rewind corrected, once it is certain: no picture that precedes a key frame is shown after
-    /// it, none is shown before more than [`REORDER`] that precede it, and units without gaps or overlaps do not overlap.
+    /// Returns the lane with a rewind corrected; `None` unless a rewind is certain. It is if a key frame is shown before pictures
+    /// that precede it, if at least [`REORDER`] units in a row are before an earlier time, or if units overlap after units that
+    /// neither overlapped nor left gaps.
     pub(super) fn rewound(self, before: Self, seam: Seam, is_key_picture: bool) -> Option<Self> {
         let (length, begin) = (seam.length, seam.begin - self.offset);
-        // The length of the unit before is its own word alone: what others have been shown to have counts more.
+        // Nothing confirms the stated length of the previous unit: it counts up to the confirmed lengths plus a sixteenth.
         let most = before.usual_length() * 17 / 16;
         let overlap = before.seam - (before.length - most).max(0) - begin;
-        // A picture that is shown behind the one before is only early.
+        // A picture that is shown after the previous one only comes early.
         let is_early = seam.is_shown && self.last > before.last;
         let next = before.end.max(before.top + before.step);
         let began = if before.below.count > 0 {
@@ -400,7 +404,7 @@ impl Lane {
         } else {
             self.last
         };
-        // Behind a wrong time, pictures stored out of order can seem to follow one another.
+        // After a wrong time, pictures stored out of order can seem to follow one another.
         let is_reordered = before.strides.longest() > length * 2;
         let by = if let Some(by) = before.overlapped(seam, begin) {
             by
@@ -418,8 +422,9 @@ impl Lane {
         Some(lane.with_steps_of(before).undoable(before, lane.last))
     }
 
-    /// How far the unit that is decoded at `begin` goes back, if that is to where the last one began or before: another recording
-    /// begins, maybe of one fragment. Not behind a time that was wrong itself.
+    /// Returns by how much the unit decoded at `begin` goes back, if it begins where the last unit began or before: another
+    /// recording begins, perhaps of a single fragment. `None` if the last unit did not meet the one before it, since its own
+    /// time may then be wrong.
     fn overlapped(self, seam: Seam, begin: i128) -> Option<i128> {
         let usual = self.usual_length();
         let length = if usual > 0 {
@@ -444,7 +449,7 @@ impl Lane {
             raw,
             count: before.frozen.count + 1,
             waited: before.frozen.waited + waited,
-            // Both: slices of one picture share a time, and the units of a file arrive all at once.
+            // Requires both: slices of one picture share a time, and the units of a file arrive all at once.
             is_certain: before.frozen.is_certain || (before.frozen.count >= REORDER && before.frozen.waited >= FROZEN),
         };
         let passed = match (before.frozen.is_certain, frozen.is_certain) {
@@ -462,7 +467,7 @@ impl Lane {
         }
     }
 
-    /// Notes what [`Lane::rewound`] has to know of this unit.
+    /// Records what [`Lane::rewound`] needs about this unit.
     pub(super) fn measured(self, before: Self, seam: Seam) -> Self {
         let is_below = self.last < self.second;
         let lowest = if before.below.count > 0 {

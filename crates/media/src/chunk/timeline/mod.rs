@@ -1,19 +1,19 @@
 //! One time line for a recording whose timestamps jump: a broken camera, a single wrong value, two files one after the other.
 //!
-//! PURE. Every track keeps its container's times, minus an offset. From where its times break, a track has another offset:
+//! PURE. Every track keeps its container's times, minus an offset. Where its times break, a track gets another offset:
 //! - **A step** far longer than any picture lasts, which the arrival of the bytes does not explain, does not count as elapsed
 //!   time. A track that comes back to where it was gets its old offset back, so that a single wrong time leaves no trace.
 //! - **A long step** below that is elapsed time, unless the times go back to before it within a few units.
-//! - **A rewind** shorter than such a step: a key frame, or more units in a row than pictures can be reordered by, that lie
-//!   before what came earlier. Without this check many small ones would add up. If the next units go on where the times were
-//!   before the rewind, a single time was wrong and its correction is taken back. One time alone is never the measure of a
-//!   rewind, since it may be the wrong one.
-//! - **Times of decoding** are never reordered: where they go back to the beginning of the last fragment, or before it, another
-//!   recording begins, however short it is.
-//! - **Two tracks** of one recording come less than 3 s apart: one that begins farther behind the other, or breaks there, goes on
-//!   where the other has ended.
+//! - **A rewind** shorter than such a step: a key frame, or more units in a row than pictures can be reordered by, that are
+//!   before what came earlier. Without this check many small rewinds would add up. If the next units continue where the times
+//!   were before the rewind, a single time was wrong and its correction is undone. A rewind is never measured by one time
+//!   alone, since that may be the wrong one.
+//! - **Decode times** are never reordered: where they go back to the start of the last fragment or before it, another recording
+//!   begins, however short it is.
+//! - **Two tracks** of one recording are less than 3 s apart: a track that begins farther behind the other, or breaks there,
+//!   continues where the other has ended.
 //! - **Times that freeze**: after a second of equal ones, arrival counts.
-//! - **Lengths** count as far as other units confirm them: one that is too long moves nothing.
+//! - **Lengths** count as far as other units confirm them: a length that is too long does not move any time.
 
 mod lane;
 mod seam;
@@ -37,7 +37,7 @@ pub struct TimeLine {
     now: i128,
 }
 
-/// What the time line has to know of a unit. Times in ns.
+/// What the time line needs to know about a unit. Times in ns.
 #[derive(Clone, Copy, Debug)]
 pub struct Timed {
     /// Whose unit it is.
@@ -59,9 +59,9 @@ pub struct Placed {
     pub pts: u64,
     /// Its end, if the container has it.
     pub end: Option<u64>,
-    /// The time line was broken before it.
+    /// The time line breaks before it.
     pub jumped: bool,
-    /// It comes after a long step that may turn out to be a mistake.
+    /// It comes after a long step that may turn out to be wrong.
     pub is_doubtful: bool,
     /// Time since the last unit of its track arrived, ns.
     pub waited: u64,
@@ -76,7 +76,7 @@ impl TimeLine {
         let (lane, other) = match track {
             Track::Video => (self.video, self.audio),
             Track::Audio => (self.audio, self.video),
-            // Subtitles come when they like: they are at the time of the others.
+            // Subtitles come at irregular times: place them at the latest time of the other tracks.
             Track::Other => {
                 let is_alone = self.video.is_none() && self.audio.is_none();
                 return Placed {
@@ -109,7 +109,7 @@ impl TimeLine {
                     lane.rewound(before, seam, is_key_picture)
                 };
                 let lane = match rewound {
-                    // Equal times of fragments that were put one behind the other do not freeze.
+                    // Fragments of several recordings in a row can have equal times: that is a rewind, not a freeze.
                     Some(lane) if unit.decode.is_some() => lane,
                     _ => rewound.unwrap_or(lane).unfrozen(before, raw, waited),
                 };
@@ -134,12 +134,12 @@ impl TimeLine {
     }
 }
 
-/// The first unit of a track: beside the other's, wherever its own times begin. Far behind them another recording begins, with a track
-/// that the one before did not have.
+/// Returns the lane of a track that begins. Its times are placed beside those of the other track. If they are too far from
+/// them, another recording has begun, with a track that the one before did not have: they continue where the other has ended.
 fn first(raw: i128, other: Option<Lane>, now: i128) -> Lane {
     let offset = other.map_or(0, |other| {
         let ahead = raw - other.offset - now;
-        // A fragment is written when it is over: the other track may begin as far back as it is long.
+        // A fragment is written once complete: this track may begin as far behind the other as the other's fragment is long.
         let is_beside = ahead <= JUMP && -ahead <= LATE.max(other.end - other.last);
         if is_beside {
             other.offset

@@ -149,7 +149,8 @@ fn fragments_that_overlap_those_before_do_not_add_up() {
     assert!((37 * S..=39 * S).contains(&last), "{last}");
 }
 
-/// Pictures of a stream with `bf` B-frames between two others, `fps` a second, in fragments of `count`: when each fragment is shown and decoded.
+/// Fragments of `count` pictures of a stream with `bf` B-frames between two others, `fps` a second: when each fragment is shown
+/// and decoded.
 fn fragments(fps: u64, bf: u64, gop: u64, count: u64, back: impl Fn(u64) -> u64) -> Vec<Timed> {
     let pictures = fps * 60;
     let frame = |n: u64| (10 * fps + n) * S / fps;
@@ -308,7 +309,8 @@ fn shapes() -> Vec<Shape> {
     shapes
 }
 
-/// Places a shape whose unit `n` is wrong by `wrong(n)` ms; how far each unit is from where it should be, ms. `None`: a wrong one.
+/// Places a shape whose unit `n` is wrong by `wrong(n)` ms. Returns how far each unit is from where it should be, ms; `None`
+/// for a wrong one.
 fn placed(shape: &Shape, is_live: bool, wrong: impl Fn(usize) -> i64) -> Vec<Option<i64>> {
     const START: i64 = 100_000;
     let mut line = TimeLine::default();

@@ -129,7 +129,7 @@ fn many_wrong_times_do_not_add_up() {
     assert_unmoved(&[17, 20, 50], |i, every| i > 10 && i % every == 0);
 }
 
-/// How far each unit is from its true time, and where its end is from its true one, where some units say that they are so much longer.
+/// Returns how far each unit and its end are from their true times if units state lengths that are `longer(n)` too long.
 fn off_by_length(shape: &Shape, longer: impl Fn(usize) -> i64) -> Vec<(i64, i64)> {
     let mut line = TimeLine::default();
     let base = 100_000 * MS;

@@ -1,8 +1,8 @@
-//! The extended headers of Enhanced RTMP: packet type, FourCC and track, and what may stand in front of them.
+//! Parses the extended headers of Enhanced RTMP: packet type, FourCC and track, and the modifiers in front of them.
 //!
 //! PURE. Source: Enhanced RTMP v2 (ExVideoTagHeader, ExAudioTagHeader).
 
-/// Packet types that both kinds of tags have.
+/// Packet types. A comment names audio or video if only that kind of tag has the type.
 pub(super) mod packet {
     /// A decoder configuration.
     pub(in super::super) const START: u8 = 0;
@@ -10,42 +10,42 @@ pub(super) mod packet {
     pub(in super::super) const FRAMES: u8 = 1;
     /// Coded frames of video without a composition time.
     pub(in super::super) const FRAMES_X: u8 = 3;
-    /// The packet type of sound for several tracks.
+    /// Several tracks in one tag, audio.
     pub(in super::super) const AUDIO_TRACKS: u8 = 5;
-    /// The packet type of video for several tracks.
+    /// Several tracks in one tag, video.
     pub(in super::super) const VIDEO_TRACKS: u8 = 6;
-    /// Something that modifies the packet stands in front of its type.
+    /// A modifier of the packet comes first; the real packet type follows it.
     pub(super) const MODIFIED: u8 = 7;
 }
 
-/// Most modifiers in front of a packet type; the specification knows one, a time stamp offset.
+/// Maximum number of modifiers in front of a packet type. The specification defines only one, a timestamp offset.
 const MOST_MODIFIERS: usize = 16;
 
-/// What an extended header says.
+/// The fields of an extended header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Extended {
     /// See [`packet`].
     pub(super) packet: u8,
     pub(super) four_cc: [u8; 4],
-    /// The first track in the tag; 0 where the tag has no tracks.
+    /// The first track in the tag; 0 if the tag names no track.
     pub(super) track: u8,
-    /// Where the packet begins in the tag's data.
+    /// Position of the packet in the tag's data.
     pub(super) body: usize,
-    /// Bytes of it, where those of another track follow.
+    /// Length of the packet in bytes, if packets of other tracks may follow.
     pub(super) size: Option<usize>,
 }
 
 /// Outcome of reading an extended header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
-    /// So many bytes of the tag's data are needed.
+    /// At least this many bytes of the tag's data are needed.
     More(usize),
-    /// None that is known.
+    /// The header is of an unknown form.
     Unknown,
     Got(Extended),
 }
 
-/// Reads the extended header that a tag's data begin with. `tracks` is the packet type for several tracks.
+/// Reads the extended header at the start of a tag's data. `tracks` is the packet type for several tracks.
 pub(super) fn read(data: &[u8], tracks: u8) -> Read {
     let mut bytes = Bytes { data, at: 0 };
     match bytes.header(tracks) {
@@ -61,7 +61,10 @@ struct Bytes<'a> {
 }
 
 impl Bytes<'_> {
-    /// The next bytes, or how many are needed altogether.
+    /// Takes the next `N` bytes.
+    ///
+    /// # Errors
+    /// The number of bytes needed from the start of the data, if too few are available.
     fn take<const N: usize>(&mut self) -> Result<[u8; N], usize> {
         let end = self.at + N;
         let bytes = self.data.get(self.at..end).and_then(|bytes| bytes.first_chunk());
@@ -78,11 +81,11 @@ impl Bytes<'_> {
             }
             let [less] = self.take()?;
             let size = match less {
-                // A size of 256 is the escape: two bytes say how long it really is.
+                // The value 255 (a size of 256) is the escape: the real size follows in two bytes.
                 255 => usize::from(u16::from_be_bytes(self.take()?)) + 1,
                 less => usize::from(less) + 1,
             };
-            // What a modifier says is passed over: the packet type stands behind it.
+            // The content of a modifier is skipped: the packet type follows it.
             self.at += size;
             let [kinds] = self.take()?;
             packet = kinds & 0xf;
@@ -99,10 +102,10 @@ impl Bytes<'_> {
             [track] = self.take()?;
             match kinds >> 4 {
                 0 => {}
-                // Of many codecs each names its own, which for the first is in the same place.
+                // 1: tracks of one codec; 2: each track has its own FourCC. The first track has the same layout in both.
                 1 | 2 => {
                     let [a, b, c] = self.take()?;
-                    // Behind it stand other tracks: without the size their bytes would be taken for this one's.
+                    // Other tracks follow: without the size their bytes would be mistaken for those of this track.
                     size = Some(usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c));
                 }
                 _ => return Ok(None),

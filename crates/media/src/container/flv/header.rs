@@ -1,4 +1,4 @@
-//! The header in front of a chunk: file header, script tag and the last configuration of each stream.
+//! Builds the header in front of a chunk: file header, script tag and the last configuration of each stream.
 //!
 //! PURE.
 
@@ -12,7 +12,7 @@ use super::tag::TAG_HEADER;
 use super::{Flv, Part};
 
 impl Flv {
-    /// Takes a configuration tag. One that replaces a different one begins a new chunk and is part of its payload.
+    /// Takes a configuration tag. If it replaces a different one, it begins a new chunk and is part of that chunk's payload.
     pub(super) fn config(
         &mut self,
         part: Part,
@@ -22,7 +22,7 @@ impl Flv {
     ) -> Step {
         let done = Step::Pass(len64(bytes.len()));
         let in_force = self.parts.iter().find(|(p, _)| *p == part).map(|(_, b)| b.clone());
-        // Times differ between equal configurations that are sent again.
+        // Compared without the tag headers: a configuration that is sent again has another timestamp.
         if in_force.as_deref().and_then(|b| b.get(TAG_HEADER..)) == bytes.get(TAG_HEADER..) {
             return done;
         }
@@ -38,9 +38,10 @@ impl Flv {
             Part::Further(..) | Part::Script => {}
         }
         if in_force.is_some() && self.head.is_none() {
-            // What is held back lies in front of this unit: marks come in order.
+            // The prefix lies in front of this unit, and marks have to be in order.
             self.release_prefix(marks);
-            // Without the part that is replaced, and without the script, which describes what ends here.
+            // Without the part that is replaced, which the payload contains, and without the script tag: it describes the
+            // previous configuration.
             let others = self.parts.iter().filter(|(p, _)| *p != part && *p != Part::Script);
             let head = std::iter::once(&self.file_header)
                 .chain(others.map(|(_, b)| b))
@@ -62,7 +63,7 @@ impl Flv {
 
     pub(super) fn set_part(&mut self, part: Part, bytes: Bytes) {
         match self.parts.iter_mut().find(|(p, _)| *p == part) {
-            // The same once more: the header need not be built again.
+            // A repetition: the header stays the same.
             Some((_, b)) if *b == bytes => return,
             Some((_, b)) => *b = bytes,
             None => self.parts.push((part, bytes)),
@@ -70,7 +71,8 @@ impl Flv {
         self.rebuild();
     }
 
-    /// Returns a header, as one of the last few where that is equal.
+    /// Returns `head` as `Bytes`; reuses one of the most recent headers if it is equal. Configurations that alternate would
+    /// otherwise allocate a header at every change.
     pub(super) fn shared(&mut self, head: Vec<u8>) -> Bytes {
         const RECENT: usize = 4;
         let known = self.recent.iter().position(|known| *known == head);
@@ -99,7 +101,7 @@ impl Flv {
         };
     }
 
-    /// The header for a unit at this place: the first one's is the head itself.
+    /// Returns the header for a unit at the current offset. For the first unit it is the head itself, unchanged.
     pub(super) fn init_here(&mut self) -> Init {
         match self.head.take() {
             Some(head) => Init {

@@ -1,9 +1,9 @@
-//! FLV: tags one after the other, each with its size.
+//! Scanner for FLV: a sequence of tags, each with its size.
 //!
-//! PURE. Source: Adobe Flash Video File Format 10.1, annex E; Enhanced RTMP v2 for the extended headers. What a chunk needs
-//! in front: the file header, the last `onMetaData` and the last configuration tag of each stream.
+//! PURE. Source: Adobe Flash Video File Format 10.1, annex E; Enhanced RTMP v2 for the extended headers. A chunk needs this
+//! header: the file header, the last `onMetaData` and the last configuration tag of each stream.
 //!
-//! A file header in mid-stream (two recordings sent one after the other) begins a new chunk, which then opens with its own
+//! A file header in mid-stream (two recordings sent one after the other) begins a new chunk. That chunk then opens with its own
 //! header.
 
 use std::collections::VecDeque;
@@ -40,30 +40,31 @@ mod unsure;
 
 /// Bytes needed to recognise a plausible tag: its header and the first byte of its data.
 const PROBE: usize = TAG_HEADER + 1;
-/// Largest tag that is believed in any case; above, one of at most [`DISPROPORTION`] times the largest before. A flipped bit in
-/// a size would pass over minutes of the stream in silence.
+/// Largest tag size that is always accepted. A larger one is accepted up to [`DISPROPORTION`] times the largest tag before it.
+/// Without this limit a flipped bit in a size would silently skip minutes of the stream.
 const MAX_TAG: usize = 4 << 20;
 /// See [`MAX_TAG`].
 const DISPROPORTION: usize = 8;
-/// Largest tag of a reserved type, or with a new StreamID: it is believed once the size behind it has come.
+/// Largest tag of a reserved type, or with a new StreamID. Such a tag is accepted only if the `PreviousTagSize` behind it
+/// matches.
 const MAX_UNCONFIRMED: usize = 1 << 20;
-/// The type of a tag of video.
+/// Type of a video tag.
 const VIDEO_TAG: u8 = 9;
-/// Longest file header that is believed.
+/// Longest file header that is accepted.
 const MAX_FILE_HEADER: usize = 1024;
 const NS_PER_MS: u64 = 1_000_000;
-/// Times of 32 bits wrap there, after 49 days.
+/// Timestamps of 32 bits wrap here, after 49 days.
 const WRAP_MS: i64 = 1 << 32;
-/// Times less than a minute apart confirm each other.
+/// Timestamps less than a minute apart confirm each other.
 const CLOSE_MS: i64 = 60_000;
 
-/// What part of the header an item is; the order of first appearance is kept.
+/// A part of the header. The header contains its parts in the order of their first appearance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Script,
     Video,
     Audio,
-    /// The configuration of a further track, by the type of its tag and its number.
+    /// The configuration of a further track: tag type and track number.
     Further(u8, u8),
 }
 
@@ -75,54 +76,54 @@ pub struct Flv {
     at: u64,
     /// Where the tag of the last key frame ends; emitted once the tag is complete.
     picture_end: Option<u64>,
-    /// The last bytes were no tag: the next plausible one is looked for.
+    /// Whether the last bytes were no tag; the scanner then searches for the next plausible tag.
     lost: bool,
     file_header: Bytes,
     parts: Vec<(Part, Bytes)>,
-    /// All bytes before the first unit; `None` once that was seen.
+    /// All bytes before the first unit; `None` after the first unit.
     head: Option<Vec<u8>>,
     init: Init,
-    /// The headers last made: of configurations that take turns each is held once.
+    /// The most recent headers. Chunks of configurations that alternate share one copy of each.
     recent: VecDeque<Bytes>,
     video: VideoCodec,
     framing: Framing,
     video_name: Option<String>,
     audio_name: Option<String>,
-    /// Duration of a frame of AAC, ns.
+    /// Duration of an AAC frame in ns.
     audio_frame: Option<u64>,
     sets: nal::SetsInForce,
-    /// Hash of the parameter sets in force: those of the sequence header, or those that came in band last.
+    /// Hash of the parameter sets in force: those of the sequence header, or the last ones in band.
     parameter_sets: Option<u64>,
     has_video: bool,
     has_audio: bool,
-    /// A tag of sound has come since the file header.
+    /// Whether an audio tag has come since the file header.
     has_sounded: bool,
-    /// Time of the first picture as long as sound has been announced and not come, ns.
+    /// Time of the first picture in ns, while audio is announced and has not come.
     sound_awaited: Option<u64>,
-    /// It was told that key units come without any parameter sets.
+    /// Whether key units without any parameter sets have been reported.
     bare_told: bool,
-    /// Times of the tags in ms.
+    /// Unwraps the timestamps of the tags, in ms.
     times: Unwrapper,
     widened: Widened,
-    /// Time of the last picture, as it stands in its tag.
+    /// Timestamp of the last picture, exactly as in its tag.
     picture_ms: Option<u32>,
-    /// The last picture began with its first slice.
+    /// Whether the last picture began with its first slice.
     has_first_slice: bool,
     fields: Fields,
-    /// What stands in front of a picture, in a tag of its own.
+    /// Parameter sets, SEI or a delimiter that came in front of a picture in a tag of their own.
     prefix: Option<Prefix>,
-    /// The track whose pictures count, and the one whose sound does: the first of each.
+    /// The video and the audio track that decide cuts and times: the first of each kind.
     video_track: Option<u8>,
     audio_track: Option<u8>,
-    /// StreamID of the last tag that had one other than 0 and was confirmed.
+    /// StreamID of the last confirmed tag whose StreamID was not 0.
     stream: [u8; 3],
-    /// The tag at hand is judged by what is there of it.
+    /// Whether the current tag has to be classified by the bytes received so far.
     is_given_up: bool,
-    /// The tag that is passed over, if its size may be wrong.
+    /// The tag that is being skipped, if its size may be wrong.
     unsure: Option<Unsure>,
-    /// Up to where tags of an unknown kind have been searched for others inside, and were damage.
+    /// Offset up to which rejected tags with unusual headers have been searched for tags inside them.
     searched_to: u64,
-    /// The largest tag so far: one that is out of all proportion is damage.
+    /// Size of the largest tag so far, see [`MAX_TAG`].
     largest: usize,
 }
 
@@ -133,7 +134,7 @@ impl Default for Flv {
 }
 
 impl Flv {
-    /// A scanner at the start of a stream.
+    /// Creates a scanner at the start of a stream.
     pub fn new() -> Self {
         Self {
             feed: Feed::default(),
@@ -183,10 +184,11 @@ impl Flv {
         }
     }
 
-    /// The item at `at` begins with `view`: it may end a picture. A tag of video may be more of the same one.
+    /// Starts the item at `at`, which begins with `view`. Ends the picture before it, unless the item is a video tag: that one
+    /// may be another slice or field of the same picture.
     fn begin_item(&mut self, at: u64, view: &[u8], marks: &mut Vec<Mark>) {
         self.at = at;
-        // While a size is in doubt, what is passed over is no item.
+        // While a size is in doubt, the skipped bytes are no item.
         if self.unsure.is_none() && (self.lost || view.first() != Some(&VIDEO_TAG)) {
             self.emit_picture_end(at, marks);
         }
@@ -199,7 +201,7 @@ impl Flv {
         if self.lost {
             return Ok(self.search(view));
         }
-        // A slice may end within the three bytes; no tag begins with an `F`.
+        // A slice of the input may end within the three bytes; no tag begins with an `F`.
         if b"FLV".starts_with(view.get(..view.len().min(3)).unwrap_or_default()) {
             return if view.len() < 9 {
                 Ok(Step::Need(9))
@@ -223,7 +225,8 @@ impl Flv {
             return Ok(step);
         }
         if self.head.is_some() && view.len() < total && header.size <= MAX_GATHER {
-            // Before the first unit everything is kept as it is, but a first picture need not be.
+            // The head contains every byte before the first unit, so a script tag has to be complete. A picture may be the first
+            // unit: it need not be gathered.
             if header.kind == TagKind::Script {
                 return Step::need_whole(total);
             }
@@ -231,7 +234,7 @@ impl Flv {
         self.read_tag(view, header, marks)
     }
 
-    /// Behind damage: the next place where a tag begins.
+    /// Searches for the next tag after damage.
     fn search(&mut self, view: &[u8]) -> Step {
         match find_tag(view, self.stream) {
             Some(0) => {
@@ -240,15 +243,16 @@ impl Flv {
             }
             Some(at) => Step::Pass(len64(at)),
             None if view.len() < PROBE => Step::Need(PROBE),
-            // A tag may begin in the last bytes: they are looked at again with those that follow.
+            // A tag may begin in the last bytes: they are searched again together with the next ones.
             None => Step::Pass(len64(view.len() + 1 - PROBE)),
         }
     }
 
-    /// Judges a header that looks unusual: a tag only if the size behind it says so and no tags lie within. `None`: it is one.
+    /// Checks a tag with an unusual header. Returns `None` if it is accepted: the `PreviousTagSize` behind it matches and no
+    /// other tags are inside it.
     fn doubt(&mut self, view: &[u8], header: TagHeader, marks: &mut Vec<Mark>) -> Option<Step> {
         let total = header.total();
-        // Every byte is searched once, or many such headers would have the same bytes searched over and over.
+        // Every byte is searched once only. Otherwise many such headers in a row would cost quadratic time.
         if header.size > MAX_UNCONFIRMED || self.at < self.searched_to {
             return Some(self.damage(marks));
         }
@@ -257,7 +261,7 @@ impl Flv {
             return Some(self.damage(marks));
         }
         let Some(tag) = view.get(..total) else {
-            // Doubled each time, so that the search is linear.
+            // Doubled each time, so that the total search time stays linear.
             return Some(Step::Need(total.min(SURE.max(view.len() * 2))));
         };
         if !header.is_confirmed(tag) {
@@ -270,7 +274,7 @@ impl Flv {
         None
     }
 
-    /// Reads what a tag holds; `view` begins with it.
+    /// Reads the content of a tag; `view` begins with the tag.
     fn read_tag(&mut self, view: &[u8], header: TagHeader, marks: &mut Vec<Mark>) -> Result<Step, Fault> {
         let total = header.total();
         let data = view
@@ -284,13 +288,13 @@ impl Flv {
             TagKind::Reserved => Ok(Step::Pass(len64(total))),
         };
         let step = match step {
-            // Behind the head no size of a header is a reason to end the recording.
+            // Behind the head a header that is too large counts as damage: the recording must go on.
             Err(_) if self.head.is_none() => self.damage(marks),
             step => step?,
         };
         if matches!(step, Step::Pass(_)) {
             let is_media = matches!(header.kind, TagKind::Audio | TagKind::Video) && !self.lost;
-            // A wrong size must not make later wrong sizes credible: it counts once the tag has ended.
+            // A wrong size must not make later wrong sizes acceptable: `largest` grows only after the tag has really ended there.
             if is_media && self.head.is_none() && header.size > self.largest.max(SURE) {
                 self.unsure = Some(Unsure::new(self.at, total));
                 return Ok(Step::Pass(len64(TAG_HEADER)));
@@ -328,14 +332,14 @@ impl Flv {
         Step::Pass(0)
     }
 
-    /// Ends the head where something other than a unit does: damage is payload, not header.
+    /// Ends the head, if it is still open, with an empty unit: damage is payload, not header.
     fn first_unit(&mut self, marks: &mut Vec<Mark>) {
         if self.head.is_some() {
             self.other_unit(None, marks);
         }
     }
 
-    /// A unit that no chunk begins with.
+    /// Emits a unit that is not a key unit and belongs to no track that decides on cuts.
     fn other_unit(&mut self, pts: Option<u64>, marks: &mut Vec<Mark>) {
         let init = Some(self.init_here());
         self.unit(
@@ -358,7 +362,7 @@ impl Flv {
             return Step::Need(9);
         };
         let header = usize::try_from(u32::from_be_bytes([o0, o1, o2, o3])).unwrap_or(usize::MAX);
-        // DataOffset is 9 in version 1; it is there so that later headers may be longer (E.2).
+        // DataOffset is 9 in version 1; the field exists so that later versions may have longer headers (E.2).
         if !(9..=MAX_FILE_HEADER).contains(&header) {
             return self.damage(marks);
         }
@@ -372,12 +376,12 @@ impl Flv {
         match &mut self.head {
             Some(head) => {
                 head.extend_from_slice(bytes);
-                // Also for streams in which no tag of configuration follows (VP6, Sorenson, MP3).
+                // Needed for streams without configuration tags (VP6, Sorenson, MP3): nothing else builds their header.
                 self.rebuild();
             }
             None => {
                 self.release_prefix(marks);
-                // Nothing of the recording before is valid in the one that begins here.
+                // The state of the previous recording is not valid in the one that begins here.
                 self.parts.clear();
                 self.video_name = None;
                 self.audio_name = None;
@@ -408,7 +412,7 @@ impl Flv {
 
     fn read_audio(&mut self, view: &[u8], data: &[u8], header: TagHeader, marks: &mut Vec<Mark>) -> Result<Step, Fault> {
         let total = header.total();
-        // No more than the tag has: more of a short one never comes.
+        // Limited to the tag's own size: waiting for more bytes of a short tag would read into the next one.
         let prefix = tag::prefix_len(header.kind, data).min(header.size);
         if data.len() < prefix {
             return Ok(Step::Need(TAG_HEADER + prefix));
@@ -435,9 +439,9 @@ impl Flv {
             self.rebuild();
         }
         let pts = self.time(header.time, 0);
-        // Beside pictures sound is no place to cut: the chunk would begin without a key frame.
+        // If there is video, a chunk must not begin with audio: it would begin without a key frame.
         let key = if self.has_video { Key::No } else { Key::Closed };
-        // Without pictures the length of a chunk is that of its sound.
+        // In an audio-only stream the duration of a chunk is that of its audio. With video, the pictures decide.
         let length = tag::sound_duration(&audio, data, header.size, self.audio_frame).filter(|_| !self.has_video);
         let init = Some(self.init_here());
         self.unit(
@@ -456,7 +460,7 @@ impl Flv {
         Ok(Step::Pass(len64(total)))
     }
 
-    /// Emits a unit at the tag at hand, or holds it back behind what waits for its picture.
+    /// Emits a unit at the current tag, or queues it behind a prefix that waits for its picture: marks must be in order.
     fn unit(&mut self, marks: &mut Vec<Mark>, unit: Unit) {
         let mark = Mark {
             at: self.at,
@@ -471,7 +475,7 @@ impl Flv {
         }
     }
 
-    /// Unwrapped presentation time in ns.
+    /// Returns the unwrapped presentation time in ns.
     fn time(&mut self, ms: u32, composition_ms: i32) -> u64 {
         let dts = self.times.unwrap(self.widened.widen(ms).into(), WRAP_MS, CLOSE_MS);
         u64::try_from(dts + i64::from(composition_ms))
@@ -480,7 +484,7 @@ impl Flv {
     }
 }
 
-/// The first plausible tag (or file header) in `view`.
+/// Returns the position of the first plausible tag or file header in `view`.
 fn find_tag(view: &[u8], stream: [u8; 3]) -> Option<usize> {
     let parse = |window| TagHeader::parse(window).filter(|header| header.is_plain(stream) && header.size <= MAX_TAG);
     let found = view.windows(PROBE).position(|window| match parse(window) {
@@ -488,11 +492,11 @@ fn find_tag(view: &[u8], stream: [u8; 3]) -> Option<usize> {
             let first = window.last().copied().unwrap_or(0);
             header.size > 0
                 && match header.kind {
-                    // The name of a script is an AMF0 string, type 2.
+                    // A script tag begins with its name, an AMF0 string (type 2).
                     TagKind::Script => first == 2,
                     // FrameType is 1 to 5 (E.4.3.1).
                     TagKind::Video => (1..=5).contains(&(first >> 4 & 7)),
-                    // Behind damage a size may be anything: no tag of sound is as long.
+                    // The first byte of audio may have any value, so the size has to be plausible: no audio tag reaches 64 KiB.
                     TagKind::Audio => header.size < 1 << 16,
                     TagKind::Reserved => false,
                 }
@@ -532,7 +536,7 @@ impl Scanner for Flv {
 
     fn whole(&self) -> u64 {
         if let Some(unsure) = &self.unsure {
-            // The tag that is passed over has not ended, and where it ends is in doubt.
+            // The skipped tag has not ended, and its real end is unknown.
             unsure.start.min(self.settled())
         } else if self.feed.is_passing() {
             self.at.min(self.settled())
@@ -567,7 +571,7 @@ impl Scanner for Flv {
         self.has_first_slice = false;
         self.lost = false;
         self.unsure = None;
-        // What comes behind a flush may have any times: it is not taken for a wrap.
+        // Timestamps after a flush are unrelated to those before it: a smaller one must not be mistaken for a wrap.
         self.times = Unwrapper::default();
         self.widened = Widened::default();
     }

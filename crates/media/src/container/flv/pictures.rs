@@ -1,6 +1,6 @@
-//! Tags of video: configurations and pictures, and what of a picture a tag holds.
+//! Reads video tags: configurations, pictures and parts of pictures.
 //!
-//! PURE. Some writers make a tag of each NAL unit, each slice or each field.
+//! PURE. Some writers put each NAL unit, each slice or each field into a tag of its own.
 
 use super::super::feed::{Step, len64};
 use super::super::nal::{self, Framing, VideoCodec};
@@ -9,16 +9,16 @@ use super::prefix;
 use super::tag::{self, TAG_HEADER, TagHeader, Video};
 use super::{Flv, Part};
 
-/// How long announced sound is waited for, ns of pictures.
+/// Duration of video in ns after which announced audio is no longer expected.
 const SOUND_AWAITED: u64 = 5_000_000_000;
 
-/// A tag of coded video.
+/// A tag with coded video.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PictureTag<'a> {
     pub(super) codec: VideoCodec,
-    /// What is there of its coded bytes.
+    /// Its coded bytes, as far as they have been received.
     pub(super) coded: &'a [u8],
-    /// Whether that is all.
+    /// Whether `coded` is complete, or has to be treated so.
     pub(super) complete: bool,
     pub(super) flagged: bool,
     pub(super) composition_ms: i32,
@@ -87,7 +87,7 @@ impl Flv {
                     composition_ms,
                 };
                 Ok(self.read_picture(&tag, header, marks).unwrap_or_else(|| {
-                    // Doubled each time, so that what is looked at in all stays linear.
+                    // Doubled each time, so that the total number of bytes examined stays linear.
                     let more = (view.len() * 2).max(512).min(TAG_HEADER + header.size);
                     Step::Need(more)
                 }))
@@ -95,8 +95,8 @@ impl Flv {
         }
     }
 
-    /// A tag of a further track: of use to players, and nothing to cut by. `config` is the track, if the tag is its
-    /// configuration.
+    /// Reads a tag of a further track. Such a track is recorded and gets its configuration into the header, but never decides on
+    /// cuts. `config` is the track number if the tag is a configuration.
     pub(super) fn read_further(
         &mut self,
         view: &[u8],
@@ -112,7 +112,7 @@ impl Flv {
             };
             let kind = view.first().copied().unwrap_or_default();
             let kept: usize = self.parts.iter().map(|(_, part)| part.len()).sum();
-            // Track numbers are free: without a limit the header would grow by each.
+            // The writer is free to use any track number: without a limit each new one would make the header larger.
             if kept.saturating_add(total) > MAX_GATHER {
                 return Ok(Step::Pass(len64(total)));
             }
@@ -123,11 +123,11 @@ impl Flv {
         Ok(Step::Pass(len64(total)))
     }
 
-    /// Reads a tag of coded video; `None` where more of it is needed.
+    /// Reads a tag with coded video; returns `None` if more bytes of it are needed.
     pub(super) fn read_picture(&mut self, tag: &PictureTag<'_>, header: TagHeader, marks: &mut Vec<Mark>) -> Option<Step> {
         let end = self.at + len64(header.total());
         let done = Some(Step::Pass(len64(header.total())));
-        // Without the configuration of this codec the size of the lengths is not known: four bytes are the rule.
+        // Without a configuration of this codec the size of the NAL length fields is unknown: nearly all writers use four bytes.
         let framing = if tag.codec == self.video {
             self.framing
         } else {
@@ -142,7 +142,7 @@ impl Flv {
         let joined = self.prefix.as_ref().map(|prefix| prefix.join(tag.coded));
         let coded = joined.as_deref().unwrap_or(tag.coded);
         if joined.is_some() {
-            // Again, with the parameter sets in front: they may make it a key frame of another configuration.
+            // Classified again, with the parameter sets in front: they may make it a key frame of another configuration.
             picture = classify(coded)?;
         }
         if !tag.complete && self.fields.needs_more(tag.codec, coded, &picture) {
@@ -150,10 +150,10 @@ impl Flv {
         }
         let is_second_field = self.fields.take(tag.codec, coded, &picture);
         let is_same_time = self.picture_ms.replace(header.time) == Some(header.time);
-        // A parser that hands over NAL units one by one gives the later ones another time.
+        // Some parsers output one NAL unit at a time and give the later ones of a picture other timestamps.
         let is_later = || self.has_first_slice && !nal::opens_with_delimiter(tag.codec, framing, coded);
         if is_second_field || (picture.part == nal::Part::Continues && (is_same_time || is_later())) {
-            // A tag for each slice, or for each field.
+            // Another slice or the second field: the picture now ends with this tag.
             self.picture_end = self.picture_end.map(|_| end);
             if let Some(prefix) = self.prefix.take() {
                 marks.extend(prefix.behind);
@@ -164,7 +164,7 @@ impl Flv {
         self.emit_picture_end(self.begin_of_picture(), marks);
         self.see_video();
         let pts = self.time(header.time, tag.composition_ms);
-        // The first picture begins the recording: its configuration replaces none.
+        // The first picture opens the first chunk anyway: its configuration replaces no other.
         let is_first = self.head.is_some() || self.prefix.as_ref().is_some_and(|prefix| prefix.head.is_some());
         let new_codec_config = self.take_in_band(tag.codec, &picture, coded) && !is_first;
         let in_band = nal::parameter_sets(tag.codec, framing, coded);
@@ -177,7 +177,7 @@ impl Flv {
         done
     }
 
-    /// Tells once that a key unit has come, and no parameter sets before it: neither a sequence header nor any in band.
+    /// Reports, once, a key unit without any parameter sets so far: neither in a sequence header nor in band.
     fn tell_bare(&mut self, codec: VideoCodec, picture: &nal::Picture, marks: &mut Vec<Mark>) {
         let needs_sets = matches!(codec, VideoCodec::H264 | VideoCodec::H265);
         let is_bare = needs_sets && picture.key.is_key() && self.parameter_sets.is_none();
@@ -189,8 +189,8 @@ impl Flv {
         }
     }
 
-    /// Sound that the flags of the file header alone announce, and that does not come, is none: the names of the codecs would be
-    /// incomplete for ever.
+    /// Stops expecting audio that only the flags of the file header announce and that has not come for [`SOUND_AWAITED`].
+    /// Otherwise the list of codecs would never become complete.
     fn give_up_sound(&mut self, pts: u64) {
         if !self.has_audio || self.has_sounded || self.audio_name.is_some() {
             return;
@@ -202,7 +202,7 @@ impl Flv {
         }
     }
 
-    /// Where the picture at hand begins: at its tag, or at the one in front of it that belongs to it.
+    /// Returns the offset where the current picture begins: its tag, or the prefix tag in front of it.
     pub(super) fn begin_of_picture(&self) -> u64 {
         self.prefix.as_ref().map_or(self.at, |prefix| prefix.at)
     }
@@ -214,7 +214,7 @@ impl Flv {
         }
     }
 
-    /// Emits the unit of a picture, and what was held back for it.
+    /// Emits the unit of a picture, then the units that were held back for it.
     pub(super) fn emit_picture(
         &mut self,
         picture: &nal::Picture,
@@ -256,7 +256,7 @@ impl Flv {
         marks.extend(prefix.into_iter().flat_map(|prefix| prefix.behind));
     }
 
-    /// Puts the parameter sets of a key frame in force; whether they replace others.
+    /// Puts the parameter sets of a key frame in force. Returns whether they replace others.
     pub(super) fn take_in_band(&mut self, codec: VideoCodec, picture: &nal::Picture, coded: &[u8]) -> bool {
         if !picture.key.is_key() || picture.config.is_none() || picture.config == self.parameter_sets {
             return false;

@@ -1,4 +1,4 @@
-//! The samples of an FLV chunk. See [`crate::container::samples`].
+//! Reads the samples of an FLV chunk. See [`crate::container::samples`].
 //!
 //! PURE. Sources: Adobe Flash Video File Format 10.1 (E.4), Enhanced RTMP v2.
 
@@ -9,13 +9,13 @@ use super::times::Widened;
 use crate::container::nal::VideoCodec;
 use crate::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError, Wrapped, stated};
 
-/// Times are milliseconds of 32 bits; in ns.
+/// Period in ns after which timestamps wrap: they are milliseconds of 32 bits.
 pub(in crate::container) const WRAP: i64 = (1 << 32) * MS;
 const MS: i64 = 1_000_000;
-/// Bytes of the file header with the first `PreviousTagSize`.
+/// Length in bytes of the file header and the first `PreviousTagSize`.
 const FILE_HEADER: usize = 13;
 
-/// Reads all tags; ends where they do.
+/// Reads the tags up to the first one that is incomplete or has no valid header.
 pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError> {
     if !chunk.starts_with(b"FLV") {
         return Err(SamplesError::NoHeader);
@@ -23,12 +23,12 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
     let mut samples = Samples::default();
     let mut times = Wrapped::at(1 << 32);
     let mut widened = Widened::default();
-    // The first of each kind.
+    // The first track of each kind, video and audio.
     let mut tracks = (None, None);
     let mut at = FILE_HEADER;
     while let Some(header) = chunk.get(at..).and_then(TagHeader::parse) {
         let body = at + tag::TAG_HEADER;
-        // A last tag that is torn has no whole sample.
+        // A last tag that is cut off has no complete sample.
         let Some(end) = body.checked_add(header.size).filter(|end| *end <= chunk.len()) else {
             break;
         };
@@ -59,7 +59,7 @@ fn picture(track: &mut Option<SampleTrack>, first: &mut Option<u8>, data: &Bytes
                 VideoCodec::H265 => Codec::H265(record),
                 other => without_nals(other, &record),
             };
-            // A second configuration begins another chunk; one that only repeats the first changes nothing.
+            // The first configuration counts: a different one begins another chunk, so a second one here is a repetition.
             track.get_or_insert(SampleTrack {
                 is_video: true,
                 codec,
@@ -94,7 +94,7 @@ fn picture(track: &mut Option<SampleTrack>, first: &mut Option<u8>, data: &Bytes
     }
 }
 
-/// The codec of pictures that have no NAL units, with its record; a tag states no size.
+/// Returns the codec, with its record, of pictures without NAL units. The picture size is unknown: FLV tags do not contain it.
 fn without_nals(codec: VideoCodec, record: &[u8]) -> Codec {
     stated(codec, record, None).unwrap_or_else(|| Codec::Other(format!("{codec:?}")))
 }

@@ -1,4 +1,4 @@
-//! The tags of FLV and the headers of their data.
+//! Parses the tags of FLV and the headers of their data.
 //!
 //! PURE. Sources: Adobe Flash Video File Format 10.1 (E.4), Enhanced RTMP v2 (ExVideoTagHeader, ExAudioTagHeader).
 
@@ -18,9 +18,9 @@ pub(super) struct TagHeader {
     pub kind: TagKind,
     /// Bytes of data, without header and trailer.
     pub size: usize,
-    /// Milliseconds, 32 bits that wrap.
+    /// Timestamp in milliseconds; wraps at 32 bits.
     pub time: u32,
-    /// Always 0 by the specification; some writers number their streams.
+    /// StreamID: always 0 by the specification, but some writers number their streams.
     pub stream: [u8; 3],
 }
 
@@ -29,12 +29,13 @@ pub(super) enum TagKind {
     Audio,
     Video,
     Script,
-    /// A reserved type. Its content means nothing here.
+    /// A reserved type. Its content is ignored.
     Reserved,
 }
 
 impl TagHeader {
-    /// `None` where these bytes are no tag header: the upper three bits of the type are set (reserved, encrypted).
+    /// Parses a tag header. Returns `None` if `data` is too short, or if one of the upper three bits of the type is set
+    /// (reserved, encrypted).
     pub(super) fn parse(data: &[u8]) -> Option<Self> {
         let &[kind, s0, s1, s2, t0, t1, t2, t3, id0, id1, id2, ..] = data else {
             return None;
@@ -57,24 +58,25 @@ impl TagHeader {
         })
     }
 
-    /// Whether the header alone is proof enough: a known type in a stream that is known to be one.
+    /// Returns whether the header is credible without the `PreviousTagSize` behind the tag: a known type with StreamID 0 or
+    /// `stream`, the last one that was confirmed.
     pub(super) fn is_plain(&self, stream: [u8; 3]) -> bool {
         self.kind != TagKind::Reserved && (self.stream == [0, 0, 0] || self.stream == stream)
     }
 
-    /// Whether `tag`, all of it, ends with its own size.
+    /// Returns whether `tag`, if it is complete, ends with a `PreviousTagSize` that matches its size.
     pub(super) fn is_confirmed(&self, tag: &[u8]) -> bool {
         let size = u32::try_from(TAG_HEADER + self.size).unwrap_or(0).to_be_bytes();
         tag.get(TAG_HEADER + self.size..self.total()) == Some(&size)
     }
 
-    /// Bytes from the start of this tag to the start of the next.
+    /// Returns the number of bytes from the start of this tag to the start of the next.
     pub(super) fn total(&self) -> usize {
         TAG_HEADER + self.size + TRAILER
     }
 }
 
-/// What a video tag holds.
+/// Content of a video tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Video {
     /// A decoder configuration record that begins at `record` in the tag's data.
@@ -83,7 +85,7 @@ pub(super) enum Video {
     Picture {
         codec: VideoCodec,
         data: usize,
-        /// How many they are, where something else follows in the tag.
+        /// Number of these bytes, if something else follows in the tag.
         size: Option<usize>,
         composition_ms: i32,
         flagged: bool,
@@ -93,10 +95,10 @@ pub(super) enum Video {
     Nothing,
 }
 
-/// Bytes of a tag's data that are enough for [`video`] and [`audio`], but for an extended header with more in it.
+/// Bytes of a tag's data that are enough for [`video`] and [`audio`], except for extended headers that are longer.
 const PREFIX: usize = 13;
 
-/// How many bytes of its data show what a tag is, as far as `data`, the first of them, show.
+/// Returns how many bytes of its data are needed to recognise a tag, judging by `data`, the bytes received so far.
 pub(super) fn prefix_len(kind: TagKind, data: &[u8]) -> usize {
     let read = match (kind, data.first()) {
         (TagKind::Video, Some(first)) if first & 0x80 != 0 => extended::read(data, packet::VIDEO_TRACKS),
@@ -105,7 +107,7 @@ pub(super) fn prefix_len(kind: TagKind, data: &[u8]) -> usize {
     };
     match read {
         extended::Read::More(n) => n.max(PREFIX),
-        // And the composition time.
+        // Three more bytes: the composition time.
         extended::Read::Got(header) => PREFIX.max(header.body + 3),
         extended::Read::Unknown => PREFIX,
     }
@@ -115,7 +117,7 @@ pub(super) fn prefix_len(kind: TagKind, data: &[u8]) -> usize {
 pub(super) fn video(data: &[u8]) -> Video {
     let Some(&first) = data.first() else { return Video::Nothing };
     let flagged = first >> 4 & 7 == 1;
-    // Commands: a server-side seek begins or ends.
+    // FrameType 5 is a command: a server-side seek begins or ends.
     if first >> 4 & 7 == 5 {
         return Video::Nothing;
     }
@@ -135,7 +137,7 @@ pub(super) fn video(data: &[u8]) -> Video {
     };
     let codec = match first & 0xf {
         7 => VideoCodec::H264,
-        // Not in the specification, but what cameras that send H.265 in FLV use.
+        // Not in the specification, but used by cameras that send H.265 in FLV.
         12 => VideoCodec::H265,
         _ => return picture(VideoCodec::Unknown, 1, 0),
     };
@@ -146,6 +148,7 @@ pub(super) fn video(data: &[u8]) -> Video {
             track: 0,
         },
         Some(1) => picture(codec, 5, int24(data.get(2..5))),
+        // AVCPacketType 2 is the end of sequence. flvmux flags it as a key frame (`17 02`), but it contains no picture.
         _ => Video::Nothing,
     }
 }
@@ -159,7 +162,7 @@ fn ex_video(header: Extended, data: &[u8], flagged: bool) -> Video {
         b"av01" => VideoCodec::Av1,
         _ => VideoCodec::Unknown,
     };
-    // Only avc1 and hvc1 have a composition time, and FRAMES_X leaves it out as 0.
+    // Only avc1 and hvc1 have a composition time; FRAMES_X omits it, which means 0.
     let has_composition = matches!(codec, VideoCodec::H264 | VideoCodec::H265) && header.packet == packet::FRAMES;
     let skip = if has_composition { 3 } else { 0 };
     match header.packet {
@@ -192,7 +195,7 @@ fn int24(bytes: Option<&[u8]>) -> i32 {
     }
 }
 
-/// How the pictures of a configuration are framed.
+/// Returns the framing of the pictures that use a configuration.
 pub(super) fn framing(codec: VideoCodec, record: &[u8]) -> Framing {
     let size = match codec {
         VideoCodec::H265 => codec::hevc_length_size(record),
@@ -201,7 +204,7 @@ pub(super) fn framing(codec: VideoCodec, record: &[u8]) -> Framing {
     Framing::Length(size.unwrap_or(4))
 }
 
-/// RFC 6381 name from a video configuration record.
+/// Returns the RFC 6381 name for a video configuration record.
 pub(super) fn video_name(codec: VideoCodec, record: &[u8]) -> Option<String> {
     match codec {
         VideoCodec::H264 => codec::avc_from_record(record),
@@ -213,25 +216,25 @@ pub(super) fn video_name(codec: VideoCodec, record: &[u8]) -> Option<String> {
     }
 }
 
-/// What an audio tag holds.
+/// Content of an audio tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Audio {
-    /// The tag is a configuration, not sound.
+    /// Whether the tag is a configuration, not coded audio.
     pub config: bool,
-    /// Neither: the end of a sequence, the layout of channels.
+    /// Whether the tag is neither: end of sequence, channel layout.
     pub is_nothing: bool,
     /// RFC 6381 name, if the tag identifies the codec.
     pub name: Option<String>,
-    /// It is AAC, in a tag of one frame.
+    /// Whether the codec is AAC, with one frame in each tag.
     pub is_aac: bool,
     pub track: u8,
-    /// Where the coded bytes, or the configuration, begin in the tag's data.
+    /// Position of the coded bytes, or of the configuration, in the tag's data.
     pub body: usize,
-    /// How many they are, where something else follows in the tag.
+    /// Number of these bytes, if something else follows in the tag.
     pub size: Option<usize>,
 }
 
-/// Reads the head of an audio tag's data; a configuration needs all of it.
+/// Reads the head of an audio tag's data. For a configuration, `data` must be complete.
 pub(super) fn audio(data: &[u8]) -> Audio {
     let plain = |name: Option<&str>| Audio {
         name: name.map(str::to_owned),
@@ -288,7 +291,7 @@ fn ex_audio(header: Extended, data: &[u8]) -> Audio {
     }
 }
 
-/// Duration in ns of the sound in an audio tag of `size` bytes of data; `aac` is that of a frame of AAC.
+/// Returns the duration in ns of an audio tag with `size` bytes of data; `aac` is the duration of an AAC frame.
 pub(super) fn sound_duration(audio: &Audio, data: &[u8], size: usize, aac: Option<u64>) -> Option<u64> {
     match data.first()? >> 4 {
         _ if audio.is_aac => aac,
@@ -299,8 +302,8 @@ pub(super) fn sound_duration(audio: &Audio, data: &[u8], size: usize, aac: Optio
 }
 
 /// Returns a copy of a script tag with `duration` and `filesize` set to 0: they describe the whole file, not a chunk.
-/// `None` where it holds an index of file positions, and where it is not `onMetaData`: captions and cue points belong to
-/// their time alone.
+/// Returns `None` if the tag contains an index of file positions, which are wrong in every chunk, or if it is not `onMetaData`:
+/// captions and cue points are valid only at their own time.
 pub(super) fn neutral_script(tag: &[u8]) -> Option<Vec<u8>> {
     let data = tag.get(TAG_HEADER..).unwrap_or_default();
     // AMF0 strings: type 2, length, text.

@@ -33,7 +33,7 @@ impl Writer {
 
     pub(crate) fn picture(&mut self, ms: u32, nal: u8, flagged: bool, composition: u8) -> u64 {
         let mut data = vec![if flagged { 0x17 } else { 0x27 }, 1, 0, 0, composition];
-        // A large SEI first, so that one look at the first bytes does not do.
+        // A large SEI first, so that the first bytes alone are not enough to classify the picture.
         data.extend(700u32.to_be_bytes());
         data.push(6);
         data.extend([5; 699]);

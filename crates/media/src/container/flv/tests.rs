@@ -343,7 +343,7 @@ fn tags_of_reserved_types_and_other_streams_are_no_damage() {
     let marks = scan(&w.bytes);
     assert!(!marks.iter().any(|m| m.kind == MarkKind::Damage));
     assert_eq!(units(&marks).len(), 12);
-    // What only looks like a tag is damage.
+    // Bytes that only look like a tag are damage.
     let mut w = Writer::head(5);
     w.picture(0, 0x65, true, 0);
     let at = usize::try_from(w.tag(15, 40, &[7; 30])).unwrap();
@@ -360,7 +360,7 @@ fn what_only_looks_like_a_long_reserved_tag_does_not_swallow_the_sound_behind_it
     w.tag(8, 0, AAC);
     w.audio(0);
     let at = w.bytes.len() as u64;
-    // What is left of a tag whose front is lost: type 23, 528,009 bytes, another stream.
+    // The rest of a tag whose beginning is lost, read as a header: type 23, 528,009 bytes, another stream.
     w.bytes
         .extend([0x17, 0x08, 0x0e, 0x89, 0x15, 0x62, 0xf3, 0x65, 0x41, 0x6a, 0x04, 0x17]);
     let next = w.audio(23);

@@ -34,7 +34,7 @@ fn av1_is_cut_at_its_key_frames_and_named_whatever_stands_in_front_of_it() {
         let head = w.bytes.clone();
         let mut begins = Vec::new();
         for n in 0..9u32 {
-            // A frame that the muxer flags as key, and that is none by its bytes.
+            // A frame that the muxer flags as key, but that is no key frame by its bytes.
             let flags = if n % 3 == 0 || n == 4 { 0x90 } else { 0xa0 };
             let frame = if n % 3 == 0 { KEY } else { INTER };
             begins.push(w.tag(9, n * 40, &[&headers(flags, 1, 0)[form][..], frame].concat()));
@@ -123,7 +123,7 @@ fn commands_and_the_layout_of_channels_are_neither_pictures_nor_sound() {
 fn a_configuration_that_claims_to_be_too_large_is_damage_and_ends_no_recording() {
     for data in [AVC, AAC, &[2, 0, 10][..]] {
         let mut w = Writer::head(5);
-        // Pictures so large that a tag of 5 MiB is believed.
+        // Pictures so large that a tag of 5 MiB is accepted.
         w.tag(
             9,
             0,

@@ -86,7 +86,7 @@ fn parameter_sets_without_a_picture_hold_nothing_back_for_long() {
     flv.push(&w.bytes, &mut marks).unwrap();
     assert!(flv.settled() == w.bytes.len() as u64, "{} units held", units(&marks).len());
     assert_eq!(outline(&marks)[1], (sets, Track::Video, Key::No));
-    // Or until what is held back has been held for too long.
+    // Or until the prefix has been held back for too long.
     let more = coded(&mut w, 400, 0x27, &[SPS_2]);
     flv.push(&w.bytes[usize::try_from(more).unwrap()..], &mut marks).unwrap();
     assert_eq!(flv.settled(), more);
@@ -175,8 +175,8 @@ fn captions_do_not_replace_the_metadata_in_front_of_later_chunks() {
 
 #[test]
 fn later_slices_with_another_time_are_the_rest_of_their_picture() {
-    // As `h264parse config-interval=-1` hands over NAL units one by one: the later ones with the time of the next picture, those of a
-    // key frame with the parameter sets in front of them again.
+    // `h264parse config-interval=-1` outputs NAL units one by one. The later ones have the time of the next picture; those of a
+    // key frame have the parameter sets repeated in front of them.
     let mut w = Writer::head(1);
     let mut begins = Vec::new();
     for n in 0..6u32 {
@@ -195,8 +195,8 @@ fn later_slices_with_another_time_are_the_rest_of_their_picture() {
     let expected: Vec<_> = begins.iter().zip(kinds).map(|(&at, key)| (at, Track::Video, key)).collect();
     assert_eq!(outline(&marks), expected);
     assert_eq!(ends(&marks), [begins[1], begins[4]]);
-    // Slices in any order: behind a delimiter a picture begins with whichever comes first, and without one where none before it
-    // has shown its first.
+    // Slices in any order. Behind a delimiter the first slice received begins the picture. Without a delimiter a slice begins a
+    // picture if the previous picture did not begin with its first slice.
     for delimiter in [&[&[9, 0xf0][..]][..], &[]] {
         let mut w = Writer::head(1);
         let later: &[u8] = &[0x65, 0x20, 1, 2];

@@ -1,34 +1,34 @@
-//! Times of tags whose writer leaves `TimestampExtended` at 0.
+//! Unwraps the timestamps of writers that leave `TimestampExtended` at 0.
 //!
-//! PURE. Source: Adobe FLV 10.1 E.4.1: 24 bits, which wrap after 4 h 40 min, and an octet of further ones.
+//! PURE. Source: Adobe FLV 10.1 E.4.1: a timestamp of 24 bits, which wraps after 4 h 40 min, and an octet with its upper 8 bits.
 
-/// Where 24 bits wrap.
+/// Timestamps of 24 bits wrap here.
 const WRAP: u32 = 1 << 24;
-/// Times this close to the wrap, before it and behind it, are on either side of it: 5 s. A recording that begins anew from 0 hardly
-/// does so just there.
+/// A step from less than 5 s before the wrap to less than 5 s behind 0 counts as a wrap, any other step back to a small value as
+/// a new recording: one is unlikely to begin at 0 within just these 5 s.
 const CLOSE: u32 = 5000;
 
-/// Adds the bits that are missing. Times in ms.
+/// Adds the missing upper bits. Times are in ms.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Widened {
     last: u32,
-    /// What has been wrapped over.
+    /// Number of wraps so far times [`WRAP`].
     base: u32,
-    /// The writer has used the octet.
+    /// Whether the writer has used the octet.
     is_extended: bool,
 }
 
 impl Widened {
-    /// Returns the time that a tag's `ms` means, of 32 bits.
+    /// Returns the timestamp of 32 bits that a tag's `ms` stands for.
     pub(super) fn widen(&mut self, ms: u32) -> u32 {
-        // Once the octet has been used, a small time is a real one: nothing is added any more.
+        // A writer that uses the octet does not wrap at 24 bits: from here on a small value is a real one.
         self.is_extended |= ms >= WRAP;
         if self.is_extended {
             return ms;
         }
         let is_behind = |ms: u32| ms >= WRAP - CLOSE;
         if self.base > 0 && self.last < CLOSE && is_behind(ms) {
-            // Of the other track, from before the wrap.
+            // A late tag of the other track, from before the wrap.
             return self.base.wrapping_add(ms).wrapping_sub(WRAP);
         }
         if is_behind(self.last) && ms < CLOSE {

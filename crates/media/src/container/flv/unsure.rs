@@ -1,8 +1,8 @@
-//! Tags whose size may be wrong: larger than any before, or of a reserved type or another stream. A wrong size would pass over
-//! seconds of the stream in silence.
+//! Handles tags whose size may be wrong: larger than any before, or of a reserved type or another stream. A wrong size would
+//! silently skip seconds of the stream.
 //!
-//! PURE. `PreviousTagSize` behind the true end of the tag shows it: it is the distance to where the tag begins. What is no tag at
-//! all has none; there, tags in a row within the announced size show it.
+//! PURE. The `PreviousTagSize` behind the true end of a tag reveals a wrong size: it is the distance to the start of the tag.
+//! Bytes that are no tag at all have no `PreviousTagSize`; there, consecutive tags inside the announced size reveal it.
 
 use super::super::feed::{Step, len64};
 use super::super::work;
@@ -10,15 +10,15 @@ use super::super::{Mark, MarkKind};
 use super::Flv;
 use super::tag::{TAG_HEADER, TRAILER, TagHeader};
 
-/// The size of a tag up to this is believed in any case: 16 KiB.
+/// Tag sizes up to this one are always accepted: 16 KiB.
 pub(super) const SURE: usize = 16 << 10;
 
-/// A tag that is passed over.
+/// A tag that is being skipped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unsure {
-    /// Where it begins.
+    /// Offset of its first byte.
     pub(super) start: u64,
-    /// Where it ends by its own size.
+    /// Offset where it ends according to its own size.
     end: u64,
 }
 
@@ -30,20 +30,21 @@ impl Unsure {
         }
     }
 
-    /// Whether the tag ends in front of the trailer at `at`, of which `data` are the first bytes, and another begins behind it.
-    /// `None` if more bytes are needed.
+    /// Returns whether the tag ends at `at`: `data`, the bytes from there on, are a matching `PreviousTagSize` and the header of
+    /// another tag. Returns `None` if more bytes are needed.
     fn ends_at(&self, at: u64, data: &[u8], stream: [u8; 3]) -> Option<bool> {
         let size = data.first_chunk::<TRAILER>()?;
         if u64::from(u32::from_be_bytes(*size)) != at - self.start {
             return Some(false);
         }
-        // Four bytes equal the distance by chance too often: the next tag has to follow as well.
+        // Four bytes alone equal the distance by chance too often: a tag header has to follow as well.
         let next = data.get(TRAILER..TRAILER + TAG_HEADER)?;
         Some(TagHeader::parse(next).is_some_and(|header| header.is_plain(stream)))
     }
 }
 
-/// Returns where a tag begins behind the start of `view`, if it ends in it with its own size and another follows.
+/// Returns the position of the first complete tag behind the start of `view` that ends with its own size and is followed by
+/// another tag.
 pub(super) fn holds_tags(view: &[u8], stream: [u8; 3]) -> Option<usize> {
     work::count(view.len());
     (1..view.len()).find(|&at| {
@@ -61,11 +62,11 @@ pub(super) fn holds_tags(view: &[u8], stream: [u8; 3]) -> Option<usize> {
 }
 
 impl Flv {
-    /// Passes over what of the tag is in `view`, up to where it ends.
+    /// Skips the part of the tag that is in `view`, up to the announced end, or up to the real end if that comes earlier.
     pub(super) fn pass_unsure(&mut self, unsure: Unsure, view: &[u8], marks: &mut Vec<Mark>) -> Step {
         let left = unsure.end - self.at;
         let needed = TRAILER + TAG_HEADER;
-        // No room is left for another end in front of its own.
+        // Too few bytes are left for an earlier end with a tag behind it: the announced size was right.
         if left <= len64(needed) {
             self.unsure = None;
             let size = usize::try_from(unsure.end - unsure.start).unwrap_or(0);
@@ -83,7 +84,7 @@ impl Flv {
                     let end = self.at + len64(at + TRAILER);
                     self.unsure = None;
                     self.release_prefix(marks);
-                    // The announced end lies behind the damage: the picture ends where its tag really does.
+                    // The announced end lies behind the damage: the picture ends at the real end of its tag.
                     self.picture_end = self.picture_end.map(|_| end);
                     self.emit_picture_end(end, marks);
                     marks.push(Mark {

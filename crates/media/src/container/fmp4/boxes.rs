@@ -16,7 +16,7 @@ pub(super) struct Header {
     pub(super) kind: FourCc,
     /// Bytes of the header itself: 8, or 16 with a `largesize`.
     pub(super) len: usize,
-    /// Bytes of the box, header included; `None` where it reaches to the end of the input (`size` 0).
+    /// Bytes of the box, header included; `None` if it extends to the end of the input (`size` 0).
     pub(super) size: Option<u64>,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn header(data: &[u8]) -> Parsed {
     let (Some(size), Some(kind)) = (fields.u32(), fields.four_cc()) else {
         return Parsed::More(8);
     };
-    // Names are printable characters, and damage seldom is.
+    // Names consist of printable characters; damaged bytes rarely do.
     if !kind.iter().all(|b| (0x20..0x7f).contains(b)) {
         return Parsed::Bad;
     }
@@ -57,9 +57,9 @@ pub(super) fn header(data: &[u8]) -> Parsed {
     }
 }
 
-/// Whether a box of this kind can have this size. Only `mdat` may reach to the end of the input. Any other kind of box over
-/// 4 MiB is taken for damage, since believing its size would pass over good fragments; except `moov`, whose size is for
-/// the caller to classify, and those that can be that big.
+/// Returns whether a box of this kind can have this size. Only `mdat` may extend to the end of the input. Any other box over
+/// 4 MiB counts as damage, since trusting its size would skip intact fragments. Exceptions: `moov`, whose size the caller
+/// judges, and `free`, `skip` and `mfra`, which can be that large.
 fn is_possible(header: &Header) -> bool {
     let Some(size) = header.size else {
         return &header.kind == b"mdat";
@@ -72,28 +72,28 @@ fn is_possible(header: &Header) -> bool {
     usize::try_from(size).map_or(true, |size| size >= header.len) && size <= limit
 }
 
-/// The size of a box up to this is believed in any case: 64 KiB.
+/// A box size up to this is trusted without confirmation: 64 KiB.
 pub(super) const SURE: u64 = 64 << 10;
 
 /// Bytes of the header of a box, without a `largesize`.
 pub(super) const HEADER: usize = 8;
 
-/// Most boxes that are followed to the fragment behind them.
+/// Most boxes that [`lead`] follows to a fragment.
 const MAX_LEAD: usize = 16;
 
-/// Where boxes lead.
+/// Outcome of [`lead`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lead {
-    /// This many bytes from the first are needed.
+    /// More bytes are needed: this many from the start of the first box.
     More(usize),
-    /// To a fragment or a head.
+    /// The boxes lead to a fragment or a head.
     Fragment,
-    /// Not to a fragment, or exactly to the place that was claimed.
+    /// The boxes lead to no fragment, or exactly to the claimed end.
     Elsewhere,
 }
 
-/// Follows small boxes (`sidx`, `prft`, `emsg`, `free` …) from the start of `data` to a fragment or a head. `claimed` is where
-/// the box ends in which `data` would lie: boxes that end there are its content.
+/// Follows small boxes (`sidx`, `prft`, `emsg`, `free` …) from the start of `data` to a fragment or a head. `claimed` is the
+/// end that the box around `data` claims: boxes that end exactly there are its content.
 pub(super) fn lead(data: &[u8], claimed: Option<usize>) -> Lead {
     let mut at = 0;
     for _ in 0..MAX_LEAD {
@@ -116,7 +116,7 @@ pub(super) fn lead(data: &[u8], claimed: Option<usize>) -> Lead {
             Some(size) if size as u64 <= SURE => at += size,
             _ => return Lead::Elsewhere,
         }
-        // No false trail is followed any farther.
+        // Stop following what may be a chance match in media data.
         if at as u64 > SURE {
             return Lead::Elsewhere;
         }
@@ -127,12 +127,13 @@ pub(super) fn lead(data: &[u8], claimed: Option<usize>) -> Lead {
 /// Bytes that [`is_landmark`] looks at.
 pub(super) const LANDMARK: usize = 16;
 
-/// Whether a `moof` plainly begins here.
+/// Returns whether `data` is the start of a `moof` beyond doubt.
 pub(super) fn is_fragment(data: &[u8]) -> bool {
     data.get(4..8) == Some(b"moof") && is_landmark(data)
 }
 
-/// Whether a box that opens a fragment or a head plainly begins here: where reading goes on after damage.
+/// Returns whether `data` is, beyond doubt, the start of a box that opens a fragment or a head. Reading continues there after
+/// damage.
 pub(super) fn is_landmark(data: &[u8]) -> bool {
     let mut fields = Fields(data);
     let (Some(size), Some(kind), Some(inner), Some(name)) = (fields.u32(), fields.four_cc(), fields.u32(), fields.four_cc())
@@ -156,7 +157,7 @@ pub(super) fn is_landmark(data: &[u8]) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// The boxes inside a box: name and content of each.
+/// Returns the name and content of each box in the content of a box. Ends after the first error.
 pub(super) fn children(data: &[u8]) -> Children<'_> {
     Children(data)
 }
@@ -172,7 +173,7 @@ impl<'a> Iterator for Children<'a> {
             return None;
         }
         let child = self.split();
-        // Behind an error nothing shows where the next box begins.
+        // After an error it is unknown where the next box begins.
         if child.is_err() {
             self.0 = &[];
         }
@@ -197,7 +198,7 @@ impl<'a> Children<'a> {
     }
 }
 
-/// The content of the first box of that kind among `data`.
+/// Returns the content of the first box of that kind in `data`.
 pub(super) fn find<'a>(data: &'a [u8], kind: &FourCc) -> Option<&'a [u8]> {
     children(data)
         .map_while(Result::ok)
@@ -217,7 +218,7 @@ pub(super) fn find_box(data: &[u8], kind: &FourCc) -> Option<Range<usize>> {
     }
 }
 
-/// Big-endian fields, one after the other.
+/// Reads big-endian fields one after the other; `None` at the end of the data.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
@@ -254,14 +255,14 @@ impl<'a> Fields<'a> {
         Some(skipped)
     }
 
-    /// Version and flags of a `FullBox`.
+    /// Reads version and flags of a `FullBox`.
     pub(super) fn full_box(&mut self) -> Option<(u8, u32)> {
         let word = self.u32()?;
         let [version, ..] = word.to_be_bytes();
         Some((version, word & 0x00ff_ffff))
     }
 
-    /// A field of 64 bits in version 1 of its box, and of 32 before.
+    /// Reads a field of 64 bits in version 1 of its box, of 32 bits otherwise.
     pub(super) fn word(&mut self, version: u8) -> Option<u64> {
         if version == 1 { self.u64() } else { self.u32().map(u64::from) }
     }

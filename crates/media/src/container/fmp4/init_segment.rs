@@ -1,4 +1,4 @@
-//! The init segment (`ftyp`, `moov` and everything up to the first fragment), and how it is gathered.
+//! The init segment (`ftyp`, `moov` and everything up to the first fragment), and the builder that gathers it.
 //!
 //! PURE.
 
@@ -19,7 +19,7 @@ pub(super) struct InitSegment {
 }
 
 impl InitSegment {
-    /// The `ftyp` inside the init, for a `moov` that comes without one.
+    /// Returns the `ftyp` inside the init, for a `moov` that comes without one. Empty if it has none.
     fn ftyp(&self) -> Bytes {
         match find_box(&self.init.head, b"ftyp") {
             Some(range) => self.init.head.slice(range),
@@ -28,33 +28,33 @@ impl InitSegment {
     }
 }
 
-/// A head that is being gathered.
+/// A head while it is gathered.
 #[derive(Debug)]
 pub(super) struct InitBuilder {
     /// Where it begins in the input.
     pub(super) at: u64,
-    /// What there is of it.
+    /// Its bytes so far.
     bytes: Vec<u8>,
-    /// The `ftyp` to set before a `moov` that comes alone.
+    /// The `ftyp` to put before a `moov` that comes without one.
     ftyp: Bytes,
     /// Where the `moov` begins in `bytes`.
     moov_start: usize,
-    /// Its content, and where it ends in `bytes`.
+    /// The content of the `moov`, and where it ends in `bytes`.
     found: Option<(Movie, usize)>,
 }
 
-/// What a complete `moov` turns out to be.
+/// Result of comparing and reading a complete `moov`.
 pub(super) enum MoovOutcome {
-    /// The one in force, again.
+    /// It equals the one in force.
     Same,
-    /// Another, or the first. A chunk that begins with it has this in front.
+    /// It is the first, or differs from the one in force. A chunk that begins with it needs this header.
     New(Init),
-    /// None that can be used.
+    /// It cannot be used.
     Rejected(MoovError),
 }
 
 impl InitBuilder {
-    /// Begins at an `ftyp`, or at the start of the input.
+    /// Returns a builder that begins at an `ftyp`, or at the start of the input.
     pub(super) fn at(at: u64) -> Self {
         Self {
             at,
@@ -65,7 +65,7 @@ impl InitBuilder {
         }
     }
 
-    /// Begins at a `moov` without an `ftyp`.
+    /// Returns a builder that begins at a `moov` without an `ftyp`, and takes the `ftyp` of the head in force.
     pub(super) fn at_moov(at: u64, in_force: Option<&InitSegment>) -> Self {
         Self {
             ftyp: in_force.map_or_else(Bytes::new, InitSegment::ftyp),
@@ -73,12 +73,12 @@ impl InitBuilder {
         }
     }
 
-    /// Whether its `moov` has come.
+    /// Returns whether its `moov` has come.
     pub(super) fn is_found(&self) -> bool {
         self.found.is_some()
     }
 
-    /// Bytes there are.
+    /// Returns the number of bytes gathered.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -88,19 +88,19 @@ impl InitBuilder {
         self.bytes.extend_from_slice(data);
     }
 
-    /// The bytes before `end`, an offset in the input.
+    /// Returns the bytes before `end`, an offset in the input.
     pub(super) fn into_bytes(mut self, end: u64) -> Vec<u8> {
         let len = usize::try_from(end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         self.bytes.truncate(len);
         self.bytes
     }
 
-    /// The next box is the `moov`.
+    /// Notes that the `moov` begins with the next byte.
     pub(super) fn open_moov(&mut self) {
         self.moov_start = self.bytes.len();
     }
 
-    /// The `moov` is complete.
+    /// Compares and reads the `moov`, which is complete.
     pub(super) fn close_moov(&mut self, header_len: usize, in_force: Option<&InitSegment>) -> MoovOutcome {
         let moov = self.bytes.get(self.moov_start..).unwrap_or_default();
         if in_force.is_some_and(|config| is_same(&config.moov, moov)) {
@@ -108,7 +108,7 @@ impl InitBuilder {
         }
         match Movie::parse(moov.get(header_len..).unwrap_or_default()) {
             Ok(movie) => {
-                // The payload begins with this head: all that goes in front is an `ftyp` that it lacks.
+                // The payload begins with this head, so it needs no header except an `ftyp` that it lacks.
                 let init = Init {
                     head: self.ftyp.clone(),
                     tail: Bytes::new(),
@@ -121,7 +121,7 @@ impl InitBuilder {
         }
     }
 
-    /// The head ends before `end`, an offset in the input; `None` where it has no `moov`.
+    /// Returns the head, which ends before `end`, an offset in the input; `None` if it has no `moov`.
     pub(super) fn finish(mut self, end: u64) -> Option<InitSegment> {
         let (movie, moov_end) = self.found?;
         let len = usize::try_from(end.saturating_sub(self.at)).unwrap_or(usize::MAX);
@@ -146,22 +146,22 @@ impl InitBuilder {
     }
 }
 
-/// Deepest box that tells a time: `moov`, `trak`, `edts`, `elst`.
+/// Depth of the deepest box with a time or length: `moov`, `trak`, `edts`, `elst`.
 const DEEPEST: u8 = 4;
 
-/// Whether two `moov` are the same but for when they were written and how long they say that the film is: some muxers send their head again
-/// at the end, with its length.
+/// Returns whether two `moov` are equal apart from creation and modification times and durations. Some muxers send their head
+/// again at the end, with the duration filled in.
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     let without = |moov: &[u8]| {
         let mut moov = moov.to_vec();
         clear_times(&mut moov, DEEPEST);
         moov
     };
-    // Mostly they are equal as they stand: only others are copied.
+    // In most cases they are equal byte for byte: only others are copied.
     a == b || a.len() == b.len() && without(a) == without(b)
 }
 
-/// Clears what boxes say of times and lengths.
+/// Sets creation and modification times and durations in boxes to 0.
 fn clear_times(mut boxes: &mut [u8], depth: u8) {
     while let Some((&head, _)) = boxes.split_first_chunk::<8>() {
         let [s0, s1, s2, s3, kind @ ..] = head;
@@ -179,8 +179,9 @@ fn clear_times(mut boxes: &mut [u8], depth: u8) {
             }
         };
         match (&kind, is_long) {
-            // No deeper than heads go: damaged boxes could nest without end.
+            // With a limit, since damaged boxes could nest very deeply.
             (b"moov" | b"trak" | b"mdia" | b"edts" | b"mvex", _) if depth > 1 => clear_times(body, depth - 1),
+            // creation_time and modification_time, then duration (14496-12 8.2.2, 8.3.2, 8.4.2, 8.8.2).
             (b"mvhd" | b"mdhd", false) => clear([4..12, 16..20]),
             (b"mvhd" | b"mdhd", true) => clear([4..20, 24..32]),
             (b"tkhd", false) => clear([4..12, 20..24]),
@@ -191,7 +192,7 @@ fn clear_times(mut boxes: &mut [u8], depth: u8) {
                 let (entry, duration) = if is_long { (20, 8) } else { (12, 4) };
                 for entry in body.get_mut(8..).unwrap_or_default().chunks_exact_mut(entry) {
                     let (duration, edit) = entry.split_at_mut(duration);
-                    // The length of an empty edit, whose time is -1, moves all that is shown.
+                    // Except for empty edits, whose media time is -1: their length delays the track.
                     if !edit.starts_with(&[0xff; 4]) {
                         duration.fill(0);
                     }

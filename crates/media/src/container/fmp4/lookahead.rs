@@ -1,9 +1,9 @@
-//! Which fragment is a key unit, and where it begins: holds fragments back until that is known.
+//! Decides which fragment is a key unit and where it begins. Holds fragments back until that is known.
 //!
-//! PURE. `mp4mux` writes one track per fragment, the other tracks' fragments before the video's of the same time. A run of
-//! them directly before a key frame's fragment belongs to it if its middle is at or after that picture's time; the key
-//! unit then begins where the run does. Whether a video fragment is key is read from its first sample (see `nal`), in
-//! the `mdat`.
+//! PURE. `mp4mux` writes one track per fragment, and the fragments of other tracks before the video fragment of the same time.
+//! A run of them directly before a key frame's fragment belongs to it if the middle of the run is at or after the time of
+//! that picture; the key unit then begins with the run. Whether a video fragment is key is read from its first sample in the
+//! `mdat` (see `nal`).
 
 use std::sync::Arc;
 
@@ -15,21 +15,21 @@ use super::moof::{Fragment, Sample, When};
 use super::pending::{Judged, PendingVideo};
 use super::sample_entry::SampleEntry;
 
-/// Most bytes held back: beyond them a run of other tracks' fragments becomes units of their own, and a first sample
-/// that lies so deep is judged by its flags.
+/// Most bytes held back: 8 MiB. Beyond that, the fragments of a run of other tracks become units of their own, and the flags
+/// of a first sample that is farther into its fragment decide whether it is key.
 pub(super) const MAX_HELD_BYTES: u64 = 8 << 20;
-/// Most coded bytes of fragments without a slice that are put in front of the picture behind them: 64 KiB.
+/// Most coded bytes of fragments without a slice that are read together with the picture after them: 64 KiB.
 const MAX_LEAD: usize = 64 << 10;
 /// Most fragments held back.
 pub(super) const MAX_HELD_UNITS: usize = 256;
 
-/// A fragment of another track than video, waiting for the next of video.
+/// A fragment that waits for the next video fragment: of another track, or with only the start of a picture's access unit.
 #[derive(Clone, Copy, Debug)]
 struct WaitingFragment {
     at: u64,
     track: Track,
     when: When,
-    /// It holds what stands in front of a picture: delimiter, parameter sets, SEI.
+    /// It holds only what precedes a picture: delimiter, parameter sets, SEI.
     is_prefix: bool,
 }
 
@@ -43,12 +43,12 @@ pub(super) struct Lookahead {
     /// Where the last unit begins.
     pub(super) last_at: Option<u64>,
     run: Vec<WaitingFragment>,
-    /// The coded bytes of those in `run` that belong to the picture behind it.
+    /// The coded bytes of those fragments in `run` that belong to the picture after it.
     lead: Vec<u8>,
     pending: Option<PendingVideo>,
-    /// Hash of the parameter sets that stood in band last.
+    /// Hash of the last parameter sets in band.
     in_band: Option<u64>,
-    /// Where the picture of the last key unit ends, as long as that place has not been reached.
+    /// Where the picture of the last key unit ends, until that offset has been reached.
     picture_end: Option<u64>,
     noticed: bool,
     /// Whether the last picture was a first field; `None` before the first picture.
@@ -58,7 +58,7 @@ pub(super) struct Lookahead {
 }
 
 impl Lookahead {
-    /// Another head is in force.
+    /// Puts another head in force.
     pub(super) fn configure(&mut self, init: Init) {
         self.has_video = init.info.has_video;
         self.init = init;
@@ -67,7 +67,7 @@ impl Lookahead {
         self.sets = None;
     }
 
-    /// Forgets what is open, without a word.
+    /// Drops what is held back, without a mark.
     pub(super) fn forget(&mut self) {
         self.run.clear();
         self.lead.clear();
@@ -75,7 +75,7 @@ impl Lookahead {
         self.picture_end = None;
     }
 
-    /// First offset that is not decided.
+    /// Returns the first offset that is not decided; `None` if nothing is held back.
     pub(super) fn start(&self) -> Option<u64> {
         self.run
             .first()
@@ -83,7 +83,7 @@ impl Lookahead {
             .or(self.pending.as_ref().map(|pending| pending.at))
     }
 
-    /// A fragment that holds no video, or no samples at all.
+    /// Takes a fragment that holds no video, or no samples at all.
     pub(super) fn other(&mut self, at: u64, fragment: Option<Fragment>, marks: &mut Vec<Mark>) {
         let held = WaitingFragment {
             at,
@@ -91,7 +91,7 @@ impl Lookahead {
             when: fragment.map(|f| f.when).unwrap_or_default(),
             is_prefix: false,
         };
-        // Without pictures each fragment is a place to cut.
+        // In a stream without video every fragment with samples is a key unit.
         if !self.has_video {
             let key = if fragment.is_some() { Key::Closed } else { Key::No };
             self.emit(held.at, held.track, key, held.when, false, marks);
@@ -103,7 +103,7 @@ impl Lookahead {
         self.run.push(held);
     }
 
-    /// A fragment that holds video, its `moof` at `moof`.
+    /// Takes a fragment that begins at `at` and holds video; its `moof` is at `moof`.
     pub(super) fn video(
         &mut self,
         at: u64,
@@ -113,7 +113,7 @@ impl Lookahead {
         entry: &SampleEntry,
         marks: &mut Vec<Mark>,
     ) {
-        // Before the input's start, or past any end: no such sample will be found, and the fragment is no key.
+        // An offset outside of the input becomes 0: no sample is found there, and the fragment is no key unit.
         let from = moof.checked_add_signed(sample.offset).unwrap_or(0);
         if self.start().is_some_and(|start| from.saturating_sub(start) > MAX_HELD_BYTES) {
             self.flush(marks);
@@ -140,16 +140,18 @@ impl Lookahead {
             next_try: 0,
         };
         self.sets.get_or_insert_with(|| nal::SetsInForce::new(&entry.record));
-        // So many bytes are not held back for one picture: its flags decide at once.
+        // Not more than that is held back for one picture: its flags decide at once.
         let deep = from.saturating_sub(at) > MAX_HELD_BYTES;
         let codec = if deep { VideoCodec::Unknown } else { pending.codec };
+        // Without any bytes: a codec that is not parsed is decided by its flag at once.
         match nal::classify(codec, pending.framing, &[], false, sample.sync) {
             Some(picture) => self.resolve(&pending, picture, Judged::default(), marks),
             None => self.pending = Some(pending),
         }
     }
 
-    /// A box that is no fragment's content passes by, up to `end`: nothing is held back for long because of it.
+    /// Limits what is held back when a box that ends at `end` begins. `is_content` means that it is an `mdat`, of which only the
+    /// start of the pending picture is needed.
     pub(super) fn passing(&mut self, end: u64, is_content: bool, marks: &mut Vec<Mark>) {
         let needed = match &self.pending {
             Some(pending) if is_content => pending.from.saturating_add(MAX_PREFIX as u64).min(end),
@@ -174,7 +176,7 @@ impl Lookahead {
             }
         }
         let end = at.saturating_add(data.len() as u64);
-        // One that lies before the content is nonsense, and below what may have been settled.
+        // An end at or before the start of the content is nonsense, and may be below `settled`.
         if let Some(picture_end) = self.picture_end.take_if(|p| *p <= end).filter(|p| *p > at) {
             marks.push(Mark {
                 at: picture_end,
@@ -183,7 +185,7 @@ impl Lookahead {
         }
     }
 
-    /// The fragment's content has ended, or never came: judges by what there is.
+    /// Decides the pending video fragment with the bytes that have come: its content has ended, or never came.
     pub(super) fn end_of_content(&mut self, marks: &mut Vec<Mark>) {
         if let Some(pending) = self.pending.take() {
             let (picture, judged) = pending
@@ -194,7 +196,7 @@ impl Lookahead {
         self.picture_end = None;
     }
 
-    /// Decides all that is open: no key fragment follows the run.
+    /// Decides everything that is held back: no key fragment follows the run.
     pub(super) fn release(&mut self, marks: &mut Vec<Mark>) {
         self.end_of_content(marks);
         self.flush(marks);
@@ -212,17 +214,17 @@ impl Lookahead {
         self.flush_to(self.run.len(), marks);
     }
 
-    /// Emits the first so many fragments of the run.
+    /// Emits the first `count` fragments of the run.
     fn flush_to(&mut self, count: usize, marks: &mut Vec<Mark>) {
         let mut run = std::mem::take(&mut self.run);
         for held in run.drain(..count) {
             self.emit(held.at, held.track, Key::No, held.when, false, marks);
         }
-        // Its room, for the next run.
+        // Reuse the allocation for the next run.
         self.run = run;
     }
 
-    /// Holds back a fragment without a slice, for the picture behind it; false where that would be too much.
+    /// Holds back a fragment without a slice for the picture after it. Returns false, and does nothing, if that were too much.
     fn hold_prefix(&mut self, pending: &PendingVideo, judged: &Judged) -> bool {
         if pending.lead.len() + pending.peek.len() > MAX_LEAD || self.run.len() >= MAX_HELD_UNITS {
             return false;
@@ -241,19 +243,19 @@ impl Lookahead {
         true
     }
 
-    /// The kind of a video fragment is known.
+    /// Emits a video fragment whose kind is known, or holds it back if it has no slice.
     fn resolve(&mut self, pending: &PendingVideo, mut picture: Picture, judged: Judged, marks: &mut Vec<Mark>) {
         if picture.part == Part::Prefix && self.hold_prefix(pending, &judged) {
             return;
         }
         self.fields = Some(judged.fields);
-        // Its frame began in the fragment before, with the first field.
+        // The frame began with its first field in the previous fragment.
         if judged.is_second_field {
             picture.key = Key::No;
         }
         let is_key = picture.key.is_key();
         if is_key {
-            // Parameter sets in front of the picture go with it whatever their time is.
+            // Parameter sets in front of the picture belong to it whatever their time is.
             let others = self.run.iter().take_while(|held| !held.is_prefix).count();
             if !self.run_belongs_to(others, pending.when.start) {
                 self.flush_to(others, marks);
@@ -267,7 +269,7 @@ impl Lookahead {
         self.in_band = picture.config.or(self.in_band);
         let lacks = self.sets.as_mut().is_some_and(|sets| sets.take(&judged.in_band, is_key));
         if let Some(name) = judged.name {
-            // In front of the unit, so that its header has the name.
+            // Before the unit is emitted, so that its header has the name.
             self.rename(&name);
         }
         // The first unit begins a chunk anyway.
@@ -299,13 +301,13 @@ impl Lookahead {
         }
     }
 
-    /// Whether the middle of the first so many fragments of the run is at or after that time.
+    /// Returns whether the middle of the first `count` fragments of the run is at or after `key`, ns.
     fn run_belongs_to(&self, count: usize, key: Option<u64>) -> bool {
         let run = || self.run.iter().take(count);
         let start = run().filter_map(|held| held.when.start).min();
         let end = run().filter_map(|held| held.when.end).max();
         match (start, end, key) {
-            // Without the run up to 0.93 s of sound were missing from a chunk (mp4mux, measured).
+            // Without the run, up to 0.93 s of audio were missing from a chunk (mp4mux, measured).
             (Some(start), Some(end), Some(key)) => start.midpoint(end) >= key,
             _ => false,
         }
@@ -330,8 +332,8 @@ impl Lookahead {
         });
     }
 
-    /// Ends the head at `at` where something other than a fragment does: damage is payload. `head` is what there is of one
-    /// where none is in force.
+    /// Begins the first unit at `at`, where something other than a fragment ends the head: damage is payload. `head` is the
+    /// incomplete head, if none is in force.
     pub(super) fn begin(&mut self, at: u64, head: Option<Vec<u8>>, marks: &mut Vec<Mark>) {
         if self.has_begun {
             return;
@@ -341,7 +343,7 @@ impl Lookahead {
             self.init.head = head.into();
         }
         self.emit(at, Track::Other, Key::No, When::default(), false, marks);
-        // What was there of a head is for the first unit alone.
+        // The incomplete head is for the first unit only.
         self.init = in_force;
     }
 
@@ -353,7 +355,7 @@ impl Lookahead {
         }) else {
             return;
         };
-        // The four characters stay those of the sample entry.
+        // Keep the four characters of the sample entry.
         let (Some((format, before)), Some((_, tail))) = (old.split_once('.'), name.split_once('.')) else {
             return;
         };

@@ -1,17 +1,16 @@
 //! Fragmented MP4 (ISO/IEC 14496-12): where a recording may be cut into files that each play.
 //!
-//! PURE. The init segment, `ftyp`, `moov` and everything up to the first fragment, goes before
-//! every chunk. A unit is a fragment: `[styp sidx prft emsg]* moof mdat`. Whether a video fragment is a key unit is read
-//! from its first sample, see `lookahead`, which also assigns the other tracks' fragments. What is inside an `mdat` is
-//! otherwise passed over unseen.
+//! PURE. The init segment (the *head*: `ftyp`, `moov` and everything up to the first fragment) goes before every chunk. A
+//! unit is a fragment: `[styp sidx prft emsg]* moof mdat`. Whether a video fragment is a key unit is read from its first
+//! sample, see `lookahead`, which also assigns the fragments of other tracks. The rest of an `mdat` is skipped.
 //!
-//! - **Which tracks count**: the first video track alone decides on cuts, and of several sound tracks the first that brings
-//!   samples. The others go where they lie.
+//! - **Which tracks count**: only the first video track and, of several audio tracks, the first that has samples give cuts and
+//!   times. The fragments of the others stay where they are in the stream.
 //! - **Times** are the decode times of `tfdt` plus composition offset, moved by the track's edit list (its empty edits
-//!   and the first real one); a `tfdt` of 32 bits is unwrapped, a missing one goes on where the last fragment ended.
-//! - **A new `moov`**, byte for byte other than the one in force, opens a chunk of its own at its `ftyp`. Such a chunk
-//!   needs no init: it opens with its own. A `moov` equal to the one in force is nothing.
-//! - **Not for cutting**: a `moov` that holds samples (`ffmpeg -movflags frag_keyframe` without `empty_moov` among them),
+//!   and the first real one). A `tfdt` of 32 bits is unwrapped. Without a `tfdt`, a fragment starts where the last one ended.
+//! - **A new `moov`** that differs from the one in force begins a chunk at its `ftyp`. Such a chunk needs no init: its payload
+//!   begins with its own. A `moov` equal to the one in force, apart from its times and lengths, is ignored.
+//! - **Cannot be cut**: a `moov` that holds samples (for example `ffmpeg -movflags frag_keyframe` without `empty_moov`),
 //!   one without `mvex`, an `mdat` before any `moov` ([`Fault::Unfragmented`], before anything is stored), and
 //!   fragments that name file offsets ([`Fault::BaseDataOffset`]).
 //! - **Damage** before the first fragment, including an unreadable `moov`, is payload of the first chunk. After an impossible
@@ -45,24 +44,25 @@ use moof::Times;
 enum Expecting {
     /// A box header, or the rest of one.
     Header,
-    /// The rest of a `moof`, which ends there.
+    /// The rest of a `moof`, which ends at `end`.
     Moof { header_len: usize, end: u64 },
-    /// The rest of a box that ends there (`None`: with the input).
+    /// The rest of a box that ends at `end` (`None`: with the input).
     Body {
         kind: FourCc,
         header_len: usize,
         end: Option<u64>,
     },
-    /// Anything, until a box plainly begins.
+    /// Damaged bytes, until a landmark ([`boxes::is_landmark`]).
     Search,
-    /// The rest of a box that ends there (`None`: with the input) and whose size nothing confirms, unless a fragment begins in it.
+    /// The rest of a box that ends at `end` (`None`: with the input). Nothing confirms its size, so a fragment that begins in it
+    /// ends it.
     Doubt { kind: FourCc, end: Option<u64> },
-    /// The rest of an `mdat` that is longer than its `moof` says: whether the next fragment begins here instead, with its
-    /// `moof` or with boxes in front of it. `end` is what the `mdat` claims.
+    /// The rest of an `mdat` that is longer than its `moof` states. Checks whether the next fragment begins here instead, with
+    /// its `moof` or with boxes in front of it. `end` is the end that the `mdat` claims.
     Verify { end: Option<u64> },
 }
 
-/// Bytes searched at once, so that what is copied to join them with the tail of the last does not grow with the input.
+/// Most bytes searched at once. Limits what is copied to join them with the tail of the previous search.
 const BLOCK: usize = 4096;
 
 /// Scanner of fragmented MP4.
@@ -73,9 +73,9 @@ pub struct Fmp4 {
     expecting: Expecting,
     /// Where the box being read begins.
     box_at: u64,
-    /// What has been gathered of a header, a `moof`, or a place that may be a landmark.
+    /// Bytes gathered of a header, a `moof`, or a place that may be a landmark.
     gathered: Vec<u8>,
-    /// Where the boxes begin that belong to the `moof` after them.
+    /// Where the boxes in front of the next `moof` begin that belong to it.
     prefix_at: Option<u64>,
     init_builder: Option<InitBuilder>,
     init_segment: Option<InitSegment>,
@@ -85,15 +85,15 @@ pub struct Fmp4 {
     is_open: bool,
     /// Whether a fragment could be read.
     has_fragments: bool,
-    /// Whether the input was joined in the middle: content without a head proves nothing then.
+    /// Whether the input begins in mid-stream, or was damaged: content without a head is then no proof of an unfragmented MP4.
     is_joined: bool,
     /// Where the data of the last `moof` end.
     data_end: Option<u64>,
-    /// What the `mdat` claims for its end that is read up to `data_end`.
+    /// The end that the current `mdat` claims, while it is read up to `data_end` only. Inner `None`: the end of the input.
     claimed: Option<Option<u64>>,
-    /// Up to where damaged fragments have been searched for others inside: every byte once.
+    /// End of the bytes of damaged fragments that have been searched for other fragments: every byte is searched once.
     searched_to: u64,
-    /// Up to where boxes have been followed behind the data of a fragment whose `mdat` claims more.
+    /// End of the bytes in which boxes have been followed behind the data of a fragment whose `mdat` claims more.
     verified_to: u64,
     /// The last sync sample of video was not the first of its fragment.
     encloses_keys: bool,
@@ -106,7 +106,7 @@ impl Default for Fmp4 {
 }
 
 impl Fmp4 {
-    /// A scanner at the start of the input.
+    /// Returns a scanner at the start of the input.
     pub fn new() -> Self {
         Self {
             pos: 0,
@@ -144,7 +144,7 @@ impl Fmp4 {
         Ok(())
     }
 
-    /// Fills `gathered` up to `want` bytes. Returns the rest of `data`, and whether `want` bytes are there.
+    /// Fills `gathered` up to `want` bytes. Returns the rest of `data`, and whether `gathered` has `want` bytes.
     fn gather<'a>(&mut self, data: &'a [u8], want: usize) -> (&'a [u8], bool) {
         let missing = want.saturating_sub(self.gathered.len());
         let (taken, rest) = data.split_at_checked(missing).unwrap_or((data, &[]));
@@ -219,7 +219,8 @@ impl Fmp4 {
         Ok(rest)
     }
 
-    /// All the data of a fragment are read, and its `mdat` claims more: boxes here that lead to the next fragment contradict it.
+    /// Runs when all data of a fragment are read but its `mdat` claims more. Boxes here that lead to the next fragment show that
+    /// the claim is wrong.
     fn feed_verify<'a>(&mut self, data: &'a [u8], end: Option<u64>, marks: &mut Vec<Mark>) -> Result<&'a [u8], Fault> {
         let (mut rest, mut want) = (data, HEADER);
         let is_contradicted = loop {
@@ -232,7 +233,7 @@ impl Fmp4 {
             let claimed = end.and_then(|end| usize::try_from(end.saturating_sub(at)).ok());
             work::count(LANDMARK);
             match boxes::lead(&self.gathered, claimed) {
-                // Bytes that were gathered for an earlier one are not gathered again: every byte twice at most.
+                // Bytes gathered for an earlier check are not gathered again, so that every byte is read twice at most.
                 Lead::More(more) if more <= LANDMARK || at >= self.verified_to => want = more,
                 Lead::More(_) | Lead::Elsewhere => break false,
                 Lead::Fragment => break true,
@@ -240,7 +241,7 @@ impl Fmp4 {
         };
         let gathered = std::mem::take(&mut self.gathered);
         self.verified_to = self.verified_to.max(self.pos);
-        // Read again below, as what it has turned out to be.
+        // Read the bytes again below, now that it is known what they are.
         self.pos -= gathered.len() as u64;
         if is_contradicted {
             self.lookahead.release(marks);
@@ -257,7 +258,7 @@ impl Fmp4 {
         Ok(rest)
     }
 
-    /// Passes over a box whose size nothing confirms: a fragment in it contradicts it.
+    /// Skips a box whose size nothing confirms. A fragment that begins in it contradicts the size and ends the box.
     fn feed_doubt<'a>(&mut self, data: &'a [u8], kind: FourCc, end: Option<u64>, marks: &mut Vec<Mark>) -> &'a [u8] {
         let left = end.map_or(u64::MAX, |end| end.saturating_sub(self.pos));
         let left = usize::try_from(left).unwrap_or(usize::MAX);
@@ -292,8 +293,8 @@ impl Fmp4 {
         self.give_back(data, rest, passed)
     }
 
-    /// Begins a box at `at` of what has been gathered. What was taken beyond its landmark is given back; it is all of `data`,
-    /// since the landmark ends there.
+    /// Begins a box at `at` in `gathered`. Returns the bytes of `data` after the landmark of the box. All bytes taken beyond the
+    /// landmark are in `data`, since the landmark ends in it.
     fn give_back<'a>(&mut self, data: &'a [u8], rest: &'a [u8], at: usize) -> &'a [u8] {
         let keep = at + LANDMARK;
         let back = self.gathered.len().saturating_sub(keep);
@@ -339,11 +340,11 @@ impl Scanner for Fmp4 {
                 self.pos - self.gathered.len() as u64
             }
             Expecting::Moof { .. } => self.box_at,
-            // Until it has been compared as a whole it may begin a chunk.
+            // A `moov` may begin a chunk until it has been compared as a whole.
             Expecting::Body { kind, .. } if &kind == b"moov" => self.box_at,
             Expecting::Body { .. } => self.pos,
         };
-        // A head in mid-stream may begin one too, at its `ftyp`.
+        // A head in mid-stream may begin a chunk too, at its `ftyp`.
         let head = self
             .init_builder
             .as_ref()
@@ -379,7 +380,7 @@ impl Scanner for Fmp4 {
         self.claimed = None;
         self.lookahead.forget();
         self.prefix_at = None;
-        // What was half read is no part of the head.
+        // A partly read box is no part of the head.
         let end = if matches!(self.expecting, Expecting::Header) && self.gathered.is_empty() {
             self.pos
         } else {

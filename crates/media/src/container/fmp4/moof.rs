@@ -1,4 +1,4 @@
-//! One fragment: whose samples it holds, when, and where the first picture lies.
+//! Reads a `moof`: the tracks and times of its samples, and where the first picture is.
 //!
 //! PURE. Source: ISO/IEC 14496-12 8.8.4–8.8.8 (`moof`, `traf`, `tfhd`, `trun`), 8.8.12 (`tfdt`).
 
@@ -8,52 +8,52 @@ use crate::container::Track;
 use crate::container::unwrap::Unwrapper;
 use crate::container::work;
 
-/// A longer sample is not believed, unless the one before it in its run lasts half as long: 30 s.
+/// A longer sample duration counts as wrong, unless the sample before it in its run lasts at least half as long: 30 s.
 const MAX_DURATION: i128 = 30_000_000_000;
 
-/// Most samples of one decode time that are taken for one picture.
+/// Most samples that are read as parts of the first picture and of the one after it.
 const MAX_PARTS: u32 = 64;
 
-/// The first picture of a run: its samples of the first decode time, since some writers make one of each slice.
+/// The first picture of a run: all samples with the first decode time, since some writers make a sample of each slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sample {
     /// Bytes from the start of the `moof`.
     pub(super) offset: i64,
     pub(super) size: u32,
-    /// Bytes of the picture behind it.
+    /// Bytes of the picture after it.
     pub(super) next: u32,
-    /// Whether its flags call it a sync sample.
+    /// Whether its flags mark it as a sync sample.
     pub(super) sync: bool,
-    /// Whether samples behind it in the run are shown before it.
+    /// Whether later samples of the run are shown before it.
     pub(super) leads: bool,
 }
 
 /// The samples of one track.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Traf {
-    /// The track's index in the movie; `None` where the movie knows no such track.
+    /// Index of the track in the movie; `None` if the movie has no such track.
     pub(super) track: Option<usize>,
-    /// First sample; `None` where there are none.
+    /// First sample; `None` if there are none.
     pub(super) first: Option<Sample>,
     /// Presentation time of the first sample, in ticks without the edit list.
     pub(super) start: i64,
-    /// Latest end of a sample, likewise.
+    /// Latest end of a sample, in ticks without the edit list.
     pub(super) end: i64,
     /// Decode time of the first sample.
     decoded_from: i64,
-    /// Decode time after the last sample, without what was not believed.
+    /// Decode time after the last sample, computed without the durations that count as wrong.
     decoded_to: i64,
     /// Decode time after the last sample.
     next: i64,
-    /// `tfdt` had 32 bits, which wrap: how far they have come.
+    /// State of the unwrapper after this `tfdt`, if it has 32 bits, which wrap.
     unwrapped: Option<Unwrapper>,
-    /// Where its data end, from the start of the `moof`.
+    /// End of its data, in bytes from the start of the `moof`.
     pub(super) data_end: i64,
-    /// A sample behind the first picture is a sync sample, and others are none.
+    /// A sample after the first picture is a sync sample, and not all samples are.
     encloses_key: bool,
 }
 
-/// Why a `moof` is of no use.
+/// Why a `moof` cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MoofError {
     /// Its bytes break the grammar.
@@ -68,10 +68,10 @@ impl From<Malformed> for MoofError {
     }
 }
 
-/// How far each track has come.
+/// Where the last fragment of each track ended.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Times {
-    /// For each track of the movie: decode time after its last fragment, and its 32 bit times.
+    /// For each track of the movie: decode time after its last fragment, and the unwrapper of its 32-bit times.
     tracks: Vec<(i64, Unwrapper)>,
 }
 
@@ -102,9 +102,9 @@ pub(super) fn parse(moof: &[u8], movie: &Movie, times: &Times) -> Result<Vec<Tra
     for child in children(moof) {
         let (kind, body) = child?;
         match &kind {
-            // Every `moof` has one (8.8.5): without it these are other bytes.
+            // Mandatory (8.8.5): without it these bytes are no `moof`.
             b"mfhd" => has_header = true,
-            // Its size is wrong: it swallows what follows.
+            // A `moof` cannot contain these: its size is wrong and covers what follows.
             b"moof" | b"mdat" | b"moov" | b"ftyp" | b"styp" => return Err(MoofError::Malformed),
             b"traf" => {
                 let (traf, data_end) = traf(body, movie, times, base)?;
@@ -193,6 +193,7 @@ fn tfhd(body: &[u8], movie: &Movie) -> Option<TrackHeader> {
     let mut defaults = track
         .and_then(|i| movie.tracks.get(i))
         .map_or_else(Defaults::default, |t| t.defaults);
+    // base_data_offset, sample_description_index and the defaults are present by their flags (8.8.7).
     if flags & 0x01 != 0 {
         fields.u64()?;
     }
@@ -216,8 +217,8 @@ fn tfhd(body: &[u8], movie: &Movie) -> Option<TrackHeader> {
     })
 }
 
-/// `baseMediaDecodeTime`. One of 32 bits wraps, at 90 kHz after 13 hours. One of 64 bits is signed in practice: muxers begin
-/// below 0 where decoding does.
+/// Returns the `baseMediaDecodeTime`. One of 32 bits wraps, at 90 kHz after 13 hours. One of 64 bits is signed in practice:
+/// muxers start below 0 if decoding starts before time 0.
 fn tfdt(body: &[u8], times: Unwrapper, timescale: u32, unwrapped: &mut Option<Unwrapper>) -> Option<i64> {
     let mut fields = Fields(body);
     let (version, _) = fields.full_box()?;
@@ -232,7 +233,7 @@ fn tfdt(body: &[u8], times: Unwrapper, timescale: u32, unwrapped: &mut Option<Un
     Some(full)
 }
 
-/// Samples as they add up.
+/// The samples of a `traf`, summed up.
 struct Run {
     /// Decode time of the next sample.
     time: i64,
@@ -244,9 +245,9 @@ struct Run {
     timescale: u32,
     /// Composition offset of the first sample.
     first_offset: Option<i64>,
-    /// Last duration that was believed.
+    /// Last duration that counted as right.
     length: i64,
-    /// By how much the decode time is ahead of the sum of the durations that were believed.
+    /// By how much the decode time is ahead of the sum of the durations that counted as right.
     excess: i64,
     start: i64,
     end: i64,
@@ -256,11 +257,12 @@ struct Run {
     first_time: i64,
     /// A sample of a later decode time is a sync sample.
     later_sync: bool,
-    /// A sample is none.
+    /// A sample is no sync sample.
     not_sync: bool,
 }
 
-/// `sample_is_non_sync_sample`; `sample_depends_on` == 1 (not an I picture).
+/// Returns whether sample flags mark a sync sample: `sample_is_non_sync_sample` is 0, and `sample_depends_on` is not 1 (not an
+/// I picture).
 fn is_sync(flags: u32) -> bool {
     flags & 0x0001_0000 == 0 && flags >> 24 & 3 != 1
 }
@@ -268,21 +270,21 @@ fn is_sync(flags: u32) -> bool {
 /// Which samples belong to the first picture of a run, and to the second.
 #[derive(Clone, Copy, Debug, Default)]
 struct Parts {
-    /// Decode time of the picture at hand.
+    /// Decode time of the current picture.
     time: i64,
-    /// Where its data would go on.
+    /// Where its data would continue.
     at: i64,
     count: u32,
-    /// It is the second.
+    /// The current picture is the second.
     is_second: bool,
-    /// No sample behind belongs to either.
+    /// No later sample belongs to either.
     is_over: bool,
 }
 
 impl Parts {
     fn add(&mut self, first: &mut Sample, (at, size): (i64, u32), time: i64) {
         self.count += 1;
-        // A picture is read in one piece: data that lies elsewhere is not looked at.
+        // A picture is read in one piece: data that is not contiguous is ignored.
         self.is_over |= at != self.at || self.count > MAX_PARTS || (time != self.time && self.is_second);
         if self.is_over {
             return;
@@ -301,11 +303,12 @@ impl Run {
         let mut fields = Fields(body);
         let (_, flags) = fields.full_box()?;
         let count = fields.u32()?;
+        // data_offset and first_sample_flags are present by their flags (8.8.8).
         if flags & 0x01 != 0 {
             self.at = self.base.saturating_add(fields.u32()?.cast_signed().into());
         }
         let mut first_flags = if flags & 0x04 != 0 { Some(fields.u32()?) } else { None };
-        // No sample has a field of its own: a count of millions would take no bytes, but a loop of millions.
+        // No sample has fields of its own: a `trun` of a few bytes could demand a loop of millions.
         if flags & 0xf00 == 0 {
             self.add_alike(count, first_flags);
             return Some(());
@@ -322,12 +325,12 @@ impl Run {
         Some(())
     }
 
-    /// Takes `count` samples that have the defaults in everything, without walking over them.
+    /// Takes `count` samples that have the default in every field, without a loop over them.
     fn add_alike(&mut self, count: u32, first_flags: Option<u32>) {
         let Some(more) = count.checked_sub(1) else { return };
         let Defaults { duration, size, flags } = self.defaults;
         self.sample(duration, size, first_flags.unwrap_or(flags), 0);
-        // As many equal ones are no mistake, however long they are.
+        // Equal durations of many samples are right, however long they are.
         let duration = self.signed(duration);
         if more > 0 {
             self.part(size);
@@ -343,8 +346,8 @@ impl Run {
         ns <= MAX_DURATION * i128::from(self.timescale) || duration <= self.length.saturating_mul(2)
     }
 
-    /// Returns a duration as some muxers mean it: those that go back in time write a negative one. In a fine timescale a large
-    /// one can be meant as it is.
+    /// Returns the duration that the muxer meant. Some muxers write a negative duration where times go back. With a fine
+    /// timescale a large value can be a real duration.
     fn signed(&self, duration: u32) -> i64 {
         let unsigned = i64::from(duration);
         if self.is_believed(unsigned) {
@@ -354,7 +357,7 @@ impl Run {
         }
     }
 
-    /// Counts a sample to the picture that it is part of.
+    /// Adds a sample to the picture that it is part of.
     fn part(&mut self, size: u32) {
         if let Some(first) = self.first.as_mut().filter(|_| !self.parts.is_over) {
             self.parts.add(first, (self.at, size), self.time);
@@ -370,7 +373,7 @@ impl Run {
     fn sample(&mut self, duration: u32, size: u32, flags: u32, offset: i32) {
         let pts = self.time.saturating_add(offset.into()).saturating_sub(self.excess);
         let duration = self.signed(duration);
-        // A mistaken duration counts as that of the sample before: one of an hour would end the chunk.
+        // A wrong duration is replaced by that of the sample before: one of an hour would end the chunk.
         let believed = if duration >= 0 && self.is_believed(duration) {
             duration
         } else {
@@ -394,7 +397,7 @@ impl Run {
         self.part(size);
         self.length = believed;
         self.excess = self.excess.saturating_add(duration.saturating_sub(believed));
-        // One offset far beyond those of the others is a mistake; the sample is there all the same.
+        // An offset far above the first one is wrong. Use the first one: the sample counts all the same.
         let offset = i64::from(offset);
         let first_offset = *self.first_offset.get_or_insert(offset);
         let is_stray = i128::from(offset - first_offset) * 1_000_000_000 > MAX_DURATION * i128::from(self.timescale);
@@ -409,7 +412,7 @@ impl Run {
     }
 }
 
-/// When a fragment is shown and decoded, ns, and where it lies.
+/// When a fragment is shown and decoded, ns, and where its first sample is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct When {
     /// Presentation time of the first sample.
@@ -418,25 +421,25 @@ pub(super) struct When {
     pub(super) end: Option<u64>,
     /// See [`Unit::decode`](crate::container::Unit::decode).
     pub(super) decode: Option<(u64, u64)>,
-    /// Where in the input the first sample lies.
+    /// Offset of the first sample in the input.
     pub(super) sample_at: Option<u64>,
 }
 
-/// What a whole `moof` amounts to: the unit it opens.
+/// The tracks of a whole `moof`, summed up as the unit that it begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fragment {
-    /// Video, if there is any.
+    /// Video, if the fragment holds any.
     pub(super) track: Track,
-    /// Of video, if there is any.
+    /// Times of the video, if the fragment holds any.
     pub(super) when: When,
     /// Index of the video track and its first sample.
     pub(super) picture: Option<(usize, Sample)>,
-    /// A sync sample of video lies behind the first picture.
+    /// A video sample after the first picture is a sync sample.
     pub(super) encloses_key: bool,
 }
 
 impl Fragment {
-    /// Sums up the tracks of the `moof` at `at`; `None` where it holds no samples.
+    /// Sums up the tracks of the `moof` at `at`; `None` if it holds no samples.
     pub(super) fn of(at: u64, trafs: &[Traf], movie: &Movie) -> Option<Self> {
         let mut sum: Option<Self> = None;
         for traf in trafs {
@@ -467,7 +470,7 @@ impl Fragment {
 
     fn with(self, other: Self) -> Self {
         match (self.track, other.track) {
-            // Pictures decide on cuts and times, and of several tracks the first.
+            // Pictures determine cuts and times; of several tracks with pictures, the first does.
             (Track::Video, _) => self,
             (_, Track::Video) | (Track::Other, Track::Audio) => other,
             _ => {

@@ -1,4 +1,4 @@
-//! The head: which tracks there are, and what their fragments take for granted.
+//! Reads the `moov`: the tracks, and the defaults that fragments rely on.
 //!
 //! PURE. Sources: ISO/IEC 14496-12 8.2 (`moov`), 8.3 (`trak`), 8.4 (`mdia`), 8.6.6 (`elst`), 8.8 (`mvex`, `trex`).
 
@@ -9,8 +9,8 @@ use super::moof::Traf;
 use super::sample_entry::{self, SampleEntry};
 use crate::container::{StreamInfo, Track, codec, work};
 
-/// What is added to every time, in ns, so that those below 0 stay in order: a day. Which fragment is the first below 0 is known
-/// too late, since each track may have fragments of its own. See [`crate::container::Scanner::origin`].
+/// Added to every time, in ns, so that negative times stay in order: a day. A constant, since the lowest negative time is known
+/// too late if each track has fragments of its own. See [`crate::container::Scanner::origin`].
 pub(super) const ORIGIN: u64 = 86_400_000_000_000;
 
 /// Defaults of samples, used unless `trun` or `tfhd` overrides them (14496-12 8.8.3).
@@ -21,31 +21,31 @@ pub(super) struct Defaults {
     pub(super) flags: u32,
 }
 
-/// Most tracks of a movie, so that finding a fragment's takes bounded time.
+/// Most tracks of a movie. Bounds the time of finding the track of a fragment.
 const MAX_TRACKS: usize = 256;
 
 /// One `trak`.
 #[derive(Clone, Debug)]
 pub(super) struct TrackConfig {
     pub(super) id: u32,
-    /// Whose units its samples are: of several video tracks the first alone is [`Track::Video`], of several sound tracks the
-    /// first that brings samples.
+    /// Kind of its units. Only the first of several video tracks is [`Track::Video`], and only the first audio track that has
+    /// samples remains [`Track::Audio`]; the others are [`Track::Other`].
     pub(super) track: Track,
-    /// What its samples are, whether they count or not.
+    /// Kind of its samples, whether the track counts or not.
     kind: Track,
-    /// Ticks in a second; 0 is possible in foreign bytes.
+    /// Ticks in a second; may be 0 in damaged input.
     pub(super) timescale: u32,
-    /// What the edit list adds to every time of the track, in ticks.
+    /// Added to every time of the track by the edit list, in ticks.
     pub(super) shift: i64,
     pub(super) entry: SampleEntry,
     pub(super) defaults: Defaults,
 }
 
 impl TrackConfig {
-    /// Returns the presentation time in ns, with [`ORIGIN`]. What the edit list moves before 0 is not shown, and is at 0.
+    /// Returns the presentation time in ns, plus [`ORIGIN`]. A time that the edit list moves below 0 is hidden: it counts as 0.
     pub(super) fn ns(&self, ticks: i64) -> Option<u64> {
         let shown = i128::from(ticks) + i128::from(self.shift);
-        // Times below 0 stay in order; what the edit list alone moves there is hidden.
+        // Times that are negative by themselves stay in order; those that only the edit list makes negative are hidden.
         let ticks = if ticks < 0 { shown } else { shown.max(0) };
         let ns = (ticks * 1_000_000_000).checked_div(i128::from(self.timescale))?;
         u64::try_from((ns + i128::from(ORIGIN)).max(0)).ok()
@@ -59,7 +59,7 @@ pub(super) struct Movie {
     pub(super) info: Arc<StreamInfo>,
 }
 
-/// Why a `moov` is of no use.
+/// Why a `moov` cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MoovError {
     /// Its bytes break the grammar.
@@ -88,7 +88,7 @@ impl Movie {
                         return Err(MoovError::Malformed);
                     }
                     let mut trak = trak(body, movie_timescale).ok_or(MoovError::Malformed)?;
-                    // A chunk begins where the first decodes; a key frame of another is no place for it.
+                    // Chunks begin at key frames of the first video track, so those of the others must not count.
                     if trak.track == Track::Video && tracks.iter().any(|t: &TrackConfig| t.track == Track::Video) {
                         trak.track = Track::Other;
                     }
@@ -100,7 +100,7 @@ impl Movie {
         }
         let extends = match extends {
             Some(extends) => extends,
-            // The announcement is there, under a name that is damaged.
+            // A box with a `trex` announces fragments: the name of the `mvex` is damaged.
             None if announces => return Err(MoovError::Malformed),
             None => return Err(MoovError::Unfragmented),
         };
@@ -121,7 +121,7 @@ impl Movie {
         self.tracks.iter().position(|t| t.id == id)
     }
 
-    /// Lets one sound track count, the first that brings samples: others may have clocks of their own.
+    /// Makes the first audio track with samples the only one that counts: others may have clocks of their own.
     pub(super) fn choose_sound(&mut self, trafs: &[Traf]) {
         let is_sound = |movie: &Self, i: usize| movie.tracks.get(i).is_some_and(|t| t.track == Track::Audio);
         let mut brought = trafs.iter().filter(|traf| traf.first.is_some()).filter_map(|traf| traf.track);
@@ -135,7 +135,7 @@ impl Movie {
         }
     }
 
-    /// One tick in ns, rounded up, of the video (else the first) track.
+    /// Returns one tick in ns, rounded up, of the video track, or of the first track if there is no video.
     pub(super) fn resolution(&self) -> u64 {
         let video = self.tracks.iter().find(|t| t.track == Track::Video);
         let timescale = video.or(self.tracks.first()).map_or(0, |t| t.timescale);
@@ -148,7 +148,7 @@ impl Movie {
 }
 
 fn info(tracks: &[TrackConfig]) -> StreamInfo {
-    // All that are there, whether they count or not: a player needs every codec.
+    // Of all tracks, whether they count or not: a player needs every codec.
     let of = |kind: Track| tracks.iter().filter(move |t| t.kind == kind);
     StreamInfo {
         codecs: codec::join(of(Track::Video).chain(of(Track::Audio)).map(|t| t.entry.name.as_deref())),
@@ -157,7 +157,7 @@ fn info(tracks: &[TrackConfig]) -> StreamInfo {
     }
 }
 
-/// `timescale` of `mvhd` and `mdhd`, which begin alike.
+/// Returns the `timescale` of an `mvhd` or `mdhd`, which begin alike.
 fn timescale(body: &[u8]) -> Option<u32> {
     let mut fields = Fields(body);
     let (version, _) = fields.full_box()?;
@@ -166,8 +166,10 @@ fn timescale(body: &[u8]) -> Option<u32> {
     fields.u32()
 }
 
-/// Whether the sample table of a `trak` counts any samples (`stts`, `stsz`, `stz2`). A count of more entries than the box has is
-/// damage.
+/// Returns whether the sample table of a `trak` counts any samples (`stts`, `stsz`, `stz2`).
+///
+/// # Errors
+/// [`MoovError::Malformed`] if a box counts more entries than it holds.
 fn has_samples(trak: &[u8]) -> Result<bool, MoovError> {
     let table = || find(find(find(trak, b"mdia")?, b"minf")?, b"stbl");
     let Some(table) = table() else { return Ok(false) };
@@ -175,7 +177,7 @@ fn has_samples(trak: &[u8]) -> Result<bool, MoovError> {
     let mut has_some = false;
     for (kind, at) in [(b"stts", 4), (b"stsz", 8), (b"stz2", 8)] {
         let Some(body) = find(table, kind) else { continue };
-        // Bits of an entry: `sample_size` stands for all of them in `stsz`, `field_size` says it in `stz2`.
+        // Bits of an entry. In `stsz` a `sample_size` other than 0 replaces all entries; in `stz2` it is `field_size`.
         let entry: u64 = match (kind, field(body, 4)) {
             (b"stts", _) => 64,
             (b"stsz", 0) => 32,
@@ -195,6 +197,7 @@ fn has_samples(trak: &[u8]) -> Result<bool, MoovError> {
 fn trak(body: &[u8], movie_timescale: u32) -> Option<TrackConfig> {
     let mut header = Fields(find(body, b"tkhd")?);
     let (version, _) = header.full_box()?;
+    // creation_time and modification_time (8.3.2).
     header.word(version)?;
     header.word(version)?;
     let id = header.u32()?;
@@ -232,8 +235,8 @@ fn trak(body: &[u8], movie_timescale: u32) -> Option<TrackConfig> {
     })
 }
 
-/// Returns what an edit list adds to every time: empty edits delay the track, the first real one sets which media time is
-/// shown at its start. Later edits cannot apply to a stream without an end.
+/// Returns what an edit list adds to every time, in ticks of the track. Empty edits delay the track; the first other edit sets
+/// the media time that is shown at its start. Later edits are ignored: they cannot apply to a stream without an end.
 fn edit_shift(elst: &[u8], timescale: u32, movie_timescale: u32) -> Option<i64> {
     let mut fields = Fields(elst);
     let (version, _) = fields.full_box()?;
@@ -245,6 +248,7 @@ fn edit_shift(elst: &[u8], timescale: u32, movie_timescale: u32) -> Option<i64> 
         } else {
             fields.u32()?.cast_signed().into()
         };
+        // media_rate.
         fields.u32()?;
         if media_time >= 0 {
             return i64::try_from(delay - i128::from(media_time)).ok();
@@ -257,6 +261,7 @@ fn edit_shift(elst: &[u8], timescale: u32, movie_timescale: u32) -> Option<i64> 
 fn trex(body: &[u8], tracks: &mut [TrackConfig]) -> Option<()> {
     let mut fields = Fields(body);
     fields.full_box()?;
+    // track_ID and default_sample_description_index, then the defaults (8.8.3).
     let id = fields.u32()?;
     fields.u32()?;
     let defaults = Defaults {

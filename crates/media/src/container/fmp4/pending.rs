@@ -1,6 +1,6 @@
-//! A fragment of video until its first picture has been judged.
+//! A video fragment until its first picture is classified.
 //!
-//! PURE. The picture is read from the `mdat` as its bytes come, and no more of it than it takes.
+//! PURE. The picture is read from the `mdat` as its bytes come, and only as much of it as is needed.
 
 use super::moof::When;
 use crate::container::fields::Fields;
@@ -19,43 +19,43 @@ pub(super) struct PendingVideo {
     pub(super) in_force: Option<u64>,
     /// Whether pictures of the fragment are shown before its first.
     pub(super) leads: bool,
-    /// Where the first sample lies in the input, and its bytes.
+    /// Offset of the first sample in the input. `size` is its length in bytes.
     pub(super) from: u64,
     pub(super) size: u32,
-    /// Bytes of the picture behind it: more of the same, if the first has no slice.
+    /// Bytes of the picture after it. Part of the same picture if the first one has no slice.
     pub(super) next: u32,
-    /// The container's word for it.
+    /// Whether the container flags it as a sync sample.
     pub(super) sync: bool,
-    /// The fields before it.
+    /// State of the fields before it.
     pub(super) fields: Fields,
-    /// What of it has been read.
+    /// The bytes of the picture read so far.
     pub(super) peek: Vec<u8>,
-    /// What stands in front of it in fragments of their own.
+    /// The bytes that precede it in fragments of their own.
     pub(super) lead: Vec<u8>,
-    /// Bytes of it at which it is classified next, or the work would go with the square.
+    /// Length of `peek` at which it is classified next: after every slice, the work would grow with the square of the length.
     pub(super) next_try: usize,
 }
 
-/// What else is known of a picture.
+/// What a classified picture shows besides its kind.
 #[derive(Debug, Default)]
 pub(super) struct Judged {
-    /// The fields up to it.
+    /// State of the fields after it.
     pub(super) fields: Fields,
     /// It is the second field of the picture before.
     pub(super) is_second_field: bool,
-    /// It is a first field, and has its second behind it.
+    /// It is a first field, whose second field follows.
     pub(super) is_first_field: bool,
-    /// The codec's name, where the parameter sets are not those in force.
+    /// The name of the codec, if its parameter sets are not those in force.
     pub(super) name: Option<String>,
     /// The parameter sets in band.
     pub(super) in_band: Vec<nal::ParameterSet>,
 }
 
 impl PendingVideo {
-    /// The picture, and the codec's name where its parameter sets are not those in force.
+    /// Classifies the picture from `data`; `None` if more bytes are needed. `is_all` means that no more will come.
     pub(super) fn classify(&self, data: &[u8], is_all: bool) -> Option<(Picture, Judged)> {
         let alone = self.classify_bytes(data, is_all)?;
-        // Alone first: or many fragments of a picture that never comes would be looked at with all before each.
+        // Alone first: otherwise every fragment in front of a picture that never comes would be read with all before it.
         if self.lead.is_empty() || alone.0.part == Part::Prefix {
             return Some(alone);
         }
@@ -64,7 +64,7 @@ impl PendingVideo {
     }
 
     fn classify_bytes(&self, data: &[u8], is_all: bool) -> Option<(Picture, Judged)> {
-        // The same bytes are judged however the input was sliced, so that the answer is the same too.
+        // Always from the same bytes, so that the result does not depend on how the input was sliced.
         let cut = data.get(..MAX_PREFIX).unwrap_or(data);
         let complete = is_all && usize::try_from(self.size).is_ok_and(|size| size <= MAX_PREFIX);
         let picture = nal::classify(self.codec, self.framing, cut, complete, self.sync)?;
@@ -85,13 +85,13 @@ impl PendingVideo {
         Some((picture, judged))
     }
 
-    /// Takes what of the picture lies in `data`.
+    /// Takes the bytes of the picture that are in `data`, which begins at `at`. Returns the picture once it is classified.
     pub(super) fn read(&mut self, at: u64, data: &[u8]) -> Option<(Picture, Judged)> {
         let found = self.read_samples(at, data)?;
         if found.0.part != Part::Prefix || self.next == 0 {
             return Some(found);
         }
-        // Parameter sets in a sample of their own.
+        // The first sample holds only parameter sets: read the next one as part of the picture.
         self.size = self.size.saturating_add(std::mem::take(&mut self.next));
         self.next_try = 0;
         self.read_samples(at, data)
@@ -100,7 +100,7 @@ impl PendingVideo {
     fn read_samples(&mut self, at: u64, data: &[u8]) -> Option<(Picture, Judged)> {
         let next = self.from.saturating_add(self.peek.len() as u64);
         let Some(skip) = next.checked_sub(at) else {
-            // It lies before this content, where no more bytes of it can come.
+            // The next byte is before this content, so no more bytes can come.
             return self.classify(&self.peek, true);
         };
         let fresh = usize::try_from(skip)
@@ -111,7 +111,7 @@ impl PendingVideo {
         let missing = size.saturating_sub(self.peek.len());
         let fresh = fresh.get(..missing).unwrap_or(fresh);
         if self.peek.is_empty() {
-            // Mostly the first slice shows all: then nothing is copied.
+            // In most cases the first slice suffices: then nothing is copied.
             let found = self.classify(fresh, fresh.len() == missing);
             if found.as_ref().is_none_or(|found| found.0.part == Part::Prefix) {
                 self.peek.extend_from_slice(fresh);

@@ -1160,7 +1160,7 @@ fn key_pictures_within_fragments_are_noticed_as_long_as_none_opens_one() {
     assert!(encloses(&[&by_time, &none]));
     assert!(!encloses(&[&by_key, &none]));
     assert!(!encloses(&[&by_time, &by_key]), "one that can be cut at has come since");
-    // A writer that calls each picture a sync sample says nothing.
+    // A writer that flags every picture as a sync sample shows nothing.
     let alike = [picture(0x41, SYNC), picture(0x41, SYNC)];
     assert!(!encloses(&[&alike, &alike]));
     // One picture of several slices, each a sample of no length.

@@ -1,4 +1,4 @@
-//! What each box at the top level means, as it begins and as it ends.
+//! Handles the start and end of each box at the top level.
 //!
 //! PURE.
 
@@ -11,7 +11,7 @@ use super::moof::{self, Fragment, Times};
 use super::{Expecting, Fmp4, moov};
 
 impl Fmp4 {
-    /// A box begins: `gathered` is its header, and after a search some of its content.
+    /// Begins a box. `gathered` is its header, and after a search the first bytes of its content too.
     pub(super) fn open_box(&mut self, header: Header, gathered: &[u8], marks: &mut Vec<Mark>) -> Result<(), Fault> {
         let at = self.box_at;
         let end = header.size.map(|size| at.saturating_add(size));
@@ -29,11 +29,12 @@ impl Fmp4 {
                 self.open_moof(at, last, header.len, marks);
                 if let Expecting::Moof { .. } = self.expecting {
                     self.gathered.extend_from_slice(gathered);
-                    // Takes nothing, but closes one that is all header.
+                    // Takes no bytes, but closes a `moof` that consists of its header only.
                     return self.feed_moof(&[], header.len, last, marks).map(|_| ());
                 }
             }
             b"mdat" => {
+                // The `moof` before it states where the data end.
                 is_confirmed = self.data_end.is_some();
                 let last = self.believe(at.saturating_add(header.len as u64), end).unwrap_or(last);
                 self.open_mdat(at, last, marks)?;
@@ -70,16 +71,17 @@ impl Fmp4 {
         Ok(())
     }
 
-    /// Whether nothing confirms the size of a box: not what a `moof` says of its data, nor the head that is being gathered.
+    /// Returns whether the size of a box is large and unconfirmed. A `moov`, and all boxes of a head that is being gathered,
+    /// count as confirmed, since the size of a head has its own limit.
     fn is_in_doubt(&self, kind: &FourCc, size: u64) -> bool {
         kind != b"moov" && size > SURE && self.init_builder.is_none()
     }
 
-    /// A box that belongs to the `moof` after it, if there is one.
+    /// Begins a box that belongs to the `moof` after it, if one follows.
     fn open_prefix(&mut self, at: u64, end: u64, marks: &mut Vec<Mark>) {
         self.lookahead.end_of_content(marks);
         if self.is_running() && self.init_builder.as_ref().is_some_and(|g| !g.is_found()) {
-            // An `ftyp` without a `moov` behind it is no head.
+            // An `ftyp` that no `moov` follows is no head.
             self.init_builder = None;
         }
         let start = *self.prefix_at.get_or_insert(at);
@@ -103,7 +105,7 @@ impl Fmp4 {
             self.expecting = Expecting::Moof { header_len, end };
             return;
         }
-        // Joined in mid-stream: there is no telling what the fragments are until a head comes.
+        // The recording started in mid-stream: the fragments cannot be read until a head comes.
         self.prefix_at = None;
         if !self.is_joined {
             self.is_joined = true;
@@ -114,8 +116,8 @@ impl Fmp4 {
         }
     }
 
-    /// Compares what an `mdat` claims for its end with what its `moof` says of the data in it, and has it read up to there if it
-    /// claims more: returns that place.
+    /// Compares the end that an `mdat` claims with the end of its data by its `moof`. If the `mdat` claims more, has it read up
+    /// to the end of its data, and returns that end.
     fn believe(&mut self, body: u64, end: Option<u64>) -> Option<u64> {
         let data_end = self.data_end.take().filter(|&data_end| data_end > body)?;
         if end.is_some_and(|end| end <= data_end) {
@@ -132,11 +134,11 @@ impl Fmp4 {
         self.prefix_at = None;
         let head_waits = self.init_builder.as_ref().is_some_and(InitBuilder::is_found);
         if self.init_segment.is_none() && !head_waits && !self.is_joined {
-            // Before anything is stored: no part of such a file plays alone.
+            // Fail before anything is stored: no part of such a file plays alone.
             return Err(Fault::Unfragmented);
         }
         if self.init_builder.is_some() {
-            // Content that no fragment announced.
+            // An `mdat` without a `moof` before it.
             self.begin(at, marks);
             self.finish_head(at);
             marks.push(Mark {
@@ -148,7 +150,7 @@ impl Fmp4 {
         Ok(())
     }
 
-    /// Whether the `moov` is to be read.
+    /// Begins a `moov`. Returns false if it is too large to be read and counts as damage.
     fn open_moov(&mut self, at: u64, size: u64, marks: &mut Vec<Mark>) -> Result<bool, Fault> {
         self.lookahead.release(marks);
         self.prefix_at = None;
@@ -158,7 +160,7 @@ impl Fmp4 {
         let before = self.init_builder.as_ref().map_or(0, InitBuilder::len) as u64;
         let total = before.saturating_add(size);
         if total > MAX_GATHER as u64 {
-            // Behind a head no size is a fault: one that is over the limit is damage.
+            // After a head, a size over the limit is damage, not a fault: it must not stop the recording.
             if !self.is_running() {
                 return Err(Fault::HeaderTooLarge(total));
             }
@@ -172,7 +174,7 @@ impl Fmp4 {
         Ok(true)
     }
 
-    /// Takes bytes of the box being read into the head, while one is being gathered; `size` is that of the box.
+    /// Adds bytes of the current box, of `size` bytes, to the head while one is being gathered.
     pub(super) fn extend_head(&mut self, data: &[u8], size: u64) -> Result<(), Fault> {
         let Some(builder) = &mut self.init_builder else {
             return Ok(());
@@ -188,7 +190,7 @@ impl Fmp4 {
         Ok(())
     }
 
-    /// Whether a head, or damage in its place, has passed: later heads are payload.
+    /// Returns whether a head, or damage in its place, has passed: later heads are payload.
     pub(super) fn is_running(&self) -> bool {
         self.init_segment.is_some() || self.lookahead.has_begun
     }
@@ -208,11 +210,11 @@ impl Fmp4 {
         self.lookahead.begin(at, head, marks);
     }
 
-    /// The head that was being gathered, if it has its `moov`, ends before `at` and is in force from here on.
+    /// Ends the head that is being gathered before `at`. If it has its `moov`, it is in force from now on.
     pub(super) fn finish_head(&mut self, at: u64) {
         if let Some(config) = self.init_builder.take().and_then(|builder| builder.finish(at)) {
             self.lookahead.configure(config.init.clone());
-            // Decode times go on within one head alone.
+            // Decode times do not continue from one head to the next.
             self.times = Times::default();
             self.init_segment = Some(config);
         }
@@ -242,7 +244,7 @@ impl Fmp4 {
                 });
             }
             MoovOutcome::New(_) => {}
-            // Without any head only: one with samples at the end of a recording must not stop it.
+            // Only without any head: a `moov` with samples at the end of a recording must not stop it.
             MoovOutcome::Rejected(moov::MoovError::Unfragmented) if self.init_segment.is_none() => {
                 return Err(Fault::Unfragmented);
             }
@@ -268,7 +270,7 @@ impl Fmp4 {
             &self.times,
         ) {
             Ok(trafs) => trafs,
-            // Later ones are more likely damage than a muxer that changed its mind.
+            // Only in the first fragment: later on it is more likely damage than a change of the muxer.
             Err(moof::MoofError::BaseDataOffset) if !self.has_fragments => return Err(Fault::BaseDataOffset),
             Err(_) => return self.close_damaged_moof(marks),
         };
@@ -276,9 +278,9 @@ impl Fmp4 {
         self.has_fragments = true;
         self.is_open = true;
         self.times.advance(&config.movie, &trafs);
-        // Before the tracks are summed up: sound that does not count gives no times.
+        // Before the tracks are summed up: an audio track that does not count must not give times.
         config.movie.choose_sound(&trafs);
-        // Unless a track is unknown, whose sizes are unknown too.
+        // `None` if a track is unknown: its default sizes are unknown too.
         self.data_end = trafs
             .iter()
             .map(|traf| traf.track.map(|_| traf.data_end))
@@ -289,6 +291,7 @@ impl Fmp4 {
             let (track, sample) = f.picture?;
             Some((f, sample, &config.movie.tracks.get(track)?.entry))
         });
+        // The last sync sample decides: one at the start of a fragment shows that the stream can be cut there.
         if let Some((f, sample, _)) = &picture
             && (sample.sync || f.encloses_key)
         {
@@ -301,7 +304,8 @@ impl Fmp4 {
         Ok(())
     }
 
-    /// Its size may be what is damaged: looks for others inside it, each byte once, so that this cannot go on for ever.
+    /// Searches the bytes of a damaged `moof` for other fragments, since its size may be what is damaged. Every byte is searched
+    /// once, so that nested damage cannot make this quadratic.
     fn close_damaged_moof(&mut self, marks: &mut Vec<Mark>) -> Result<(), Fault> {
         let at = self.box_at;
         let moof = std::mem::take(&mut self.gathered);
@@ -311,11 +315,12 @@ impl Fmp4 {
             return Ok(());
         }
         self.searched_to = self.pos;
+        // From behind its header, or the same `moof` would be found again.
         self.pos = at.saturating_add(8);
         self.feed(moof.get(8..).unwrap_or_default(), marks)
     }
 
-    /// No box begins at `at`.
+    /// Handles damage at `at`, where no box begins: searches for a landmark from there.
     pub(super) fn damaged(&mut self, at: u64, marks: &mut Vec<Mark>) {
         self.lookahead.release(marks);
         self.prefix_at = None;

@@ -1,4 +1,4 @@
-//! SimpleBlock and Block: whose they are, when they are shown, whether decoding can begin with them.
+//! Parses SimpleBlock and Block: track, time, frames, and whether decoding can begin with them.
 //!
 //! PURE. Sources: RFC 9559 10.1 (Block structure), 10.2 (SimpleBlock structure), 10.3 (lacing).
 
@@ -14,7 +14,7 @@ use super::tracks::TrackEntry;
 /// SimpleBlock flag: all frames are key frames.
 const KEYFRAME: u8 = 0x80;
 
-/// Most coded bytes of parameter sets in blocks of their own that are put in front of the picture behind them: 64 KiB.
+/// Maximum number of coded bytes of parameter sets that came in blocks of their own and are joined with the next picture: 64 KiB.
 pub(super) const MAX_LEAD: usize = 64 << 10;
 
 /// The header of a block, up to the flags.
@@ -40,7 +40,7 @@ enum Lacing {
 }
 
 impl Block {
-    /// Reads the header that the data of a block begins with.
+    /// Reads the header at the start of a block's data.
     pub(super) fn parse(body: &[u8]) -> Read<Self> {
         let (number, n) = match ebml::vint(body) {
             Read::Got(number) => number,
@@ -74,7 +74,7 @@ impl Block {
         }
     }
 
-    /// Where the first frame begins in the data of the block; `None` where more of it is needed.
+    /// Returns the position of the first frame in the block's data; `None` if more bytes are needed.
     fn first_frame(&self, body: &[u8]) -> Option<usize> {
         if self.lacing == Lacing::None {
             return Some(self.len);
@@ -85,7 +85,7 @@ impl Block {
             Lacing::None | Lacing::Fixed => {}
             Lacing::Xiph => {
                 for _ in 0..sizes {
-                    // 255 says that the size goes on in the next byte (10.3.2).
+                    // 255 means that the size continues in the next byte (10.3.2).
                     while *body.get(at)? == 0xff {
                         at += 1;
                     }
@@ -101,7 +101,7 @@ impl Block {
         Some(at)
     }
 
-    /// Returns where each frame lies in the data of the block, all of which is there. `None`: the lacing does not add up.
+    /// Returns the range of each frame in the block's data, which must be complete. Returns `None` if the laced sizes exceed it.
     pub(super) fn frames_in(&self, body: &[u8]) -> Option<Vec<Range<usize>>> {
         let count = usize::try_from(self.frames(body)?).ok()?;
         let first = self.first_frame(body)?;
@@ -146,14 +146,14 @@ impl Block {
             ranges.push(from..end);
             from = end;
         }
-        // The size of the last frame is not coded: it has what is left.
+        // The size of the last frame is not coded: it is the rest of the block.
         ranges.push(from..body.len().max(from));
         Some(ranges)
     }
 
-    /// Classifies the first frame. `body` is the available part of the block's data; `is_all` means that it is all. `lead` are
-    /// coded bytes in front of the frame that came in blocks of their own. Returns `None` if more bytes are needed, but never if
-    /// `is_all` or with [`MAX_PREFIX`] bytes.
+    /// Classifies the first frame. `body` is the available part of the block's data; `is_all` means that it is complete. `lead`
+    /// are coded bytes in front of the frame that came in blocks of their own. Returns `None` if more bytes are needed, but never
+    /// if `is_all` or with [`MAX_PREFIX`] bytes.
     pub(super) fn classify(
         &self,
         entry: &TrackEntry,
@@ -168,13 +168,13 @@ impl Block {
             None if is_all || head.len() == MAX_PREFIX => &[],
             None => return None,
         };
-        // What is not looked into needs nothing put back.
+        // Header stripping is undone only for codecs that are parsed.
         let stripped: &[u8] = if entry.codec == VideoCodec::Unknown {
             &[]
         } else {
             &entry.stripped
         };
-        // What is judged must not depend on how much happens to be there.
+        // Limited, so that the result does not depend on how many bytes are available.
         let most = MAX_PREFIX.saturating_sub(lead.len() + stripped.len());
         let rest = frame.get(..most).unwrap_or(frame);
         let complete = is_all && rest.len() == frame.len();
@@ -183,7 +183,8 @@ impl Block {
         } else {
             Cow::Owned([stripped, rest].concat())
         };
-        // Alone first: or many blocks of a picture that never comes would be looked at with all before each.
+        // Without `lead` first: many prefix blocks in a row would otherwise each be read together with all blocks before them,
+        // which takes quadratic time.
         let framing = framing_of(entry, &own, complete)?;
         let alone = nal::classify(entry.codec, framing, &own, complete, flagged)?;
         if alone.part == Part::Prefix && own.len() <= MAX_LEAD {
@@ -204,22 +205,22 @@ impl Block {
     }
 }
 
-/// What a frame turned out to be.
+/// Result of [`Block::classify`].
 #[derive(Clone, Debug)]
 pub(super) struct Classified {
     pub(super) picture: Picture,
-    /// The first bytes of the SPS of a key frame, where it has one in band.
+    /// The first bytes of the SPS of a key frame, if it has one in band.
     pub(super) sps: Vec<u8>,
     /// The parameter sets in band.
     pub(super) in_band: Vec<nal::ParameterSet>,
-    /// It is the second field of the picture before.
+    /// Whether it is the second field of the previous picture.
     pub(super) is_second_field: bool,
-    /// The coded bytes of what only stands in front of a picture.
+    /// The coded bytes, if the frame contains only parameter sets, SEI or a delimiter; otherwise empty.
     pub(super) coded: Vec<u8>,
 }
 
 impl Classified {
-    /// A picture of which too little is there.
+    /// Returns the result for a frame that is too short to be classified.
     pub(super) fn no_key() -> Self {
         Self {
             picture: Picture::plain(Key::No),
@@ -231,7 +232,7 @@ impl Classified {
     }
 }
 
-/// How the NAL units of a frame are delimited; `None` if more bytes are needed.
+/// Returns how the NAL units of a frame are delimited; `None` if more bytes are needed.
 fn framing_of(entry: &TrackEntry, frame: &[u8], complete: bool) -> Option<Framing> {
     match entry.framing {
         Some(framing) => Some(framing),
@@ -246,7 +247,8 @@ fn framing_of(entry: &TrackEntry, frame: &[u8], complete: bool) -> Option<Framin
     }
 }
 
-/// What else is to be known of a frame that has a slice, or should have one.
+/// Completes the result for a frame that has a slice, or that is too long to be a prefix. Returns `None` if more bytes are
+/// needed.
 fn classify_frame(
     entry: &TrackEntry,
     framing: Framing,
@@ -257,7 +259,7 @@ fn classify_frame(
     if !complete && frame.len() < MAX_PREFIX && fields.needs_more(entry.codec, frame, &picture) {
         return None;
     }
-    // Too long to be held back for its picture: a block like any other.
+    // A prefix longer than `MAX_LEAD` is not held back for its picture: it is treated like any other block.
     if picture.part == Part::Prefix {
         picture.part = Part::Begins;
     }
@@ -266,7 +268,7 @@ fn classify_frame(
         .sps
         .filter(|_| picture.key.is_key())
         .and_then(|(at, len)| frame.get(at..at.checked_add(len)?));
-    // Profile, tier and level are within these bytes.
+    // The first 32 bytes contain profile, tier and level, which is all the RFC 6381 name needs.
     let sps = sps.map_or_else(Vec::new, |sps| sps.iter().take(32).copied().collect());
     Some(Classified {
         picture,

@@ -1,8 +1,8 @@
-//! A Cluster: which of its blocks a chunk can begin at, and the header it then needs.
+//! Walks the blocks of a Cluster: at which of them a chunk can begin, and the header it then needs.
 //!
-//! PURE. Source: RFC 9559 5.1.3. A chunk can begin at a Cluster, or, if that is of unknown size, before any of its blocks
-//! with a copy of the Cluster's header. A Cluster that opens with audio is a key unit all the same if its first picture is
-//! key: until that has been classified, units are held back.
+//! PURE. Source: RFC 9559 5.1.3. A chunk can begin at a Cluster. If the Cluster is of unknown size, a chunk can also begin
+//! before any of its blocks, with a copy of the Cluster's header. A Cluster that opens with audio is a key unit if its first
+//! picture is a key frame: units are held back until that picture has been classified.
 
 use bytes::Bytes;
 
@@ -26,24 +26,25 @@ const REFERENCE_BLOCK: u32 = 0xFB;
 const SILENT_TRACKS: u32 = 0x5854;
 const ENCRYPTED_BLOCK: u32 = 0xAF;
 
-/// An element of more than that is not believed: the largest pictures, uncompressed, have half of it.
+/// Maximum size in bytes of an element; a larger one counts as damage. The largest uncompressed pictures have half of it.
 pub(super) const MAX_ELEMENT: u64 = 256 << 20;
 
-/// Largest block that is believed in any case; above, one of at most [`DISPROPORTION`] times the largest before.
+/// Largest block size that is always accepted. A larger one is accepted up to [`DISPROPORTION`] times the largest size proved so
+/// far.
 const MAX_BELIEVED: u64 = 32 << 20;
 /// See [`MAX_BELIEVED`].
 const DISPROPORTION: u64 = 8;
 
-/// What an attempt to go on came to.
+/// Outcome of an attempt to read the next element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// So many bytes have to be seen.
+    /// At least this many bytes of the element are needed.
     Need(usize),
-    /// So many bytes are done with.
+    /// This many bytes have been processed.
     Took(u64),
-    /// The Cluster has ended before these bytes.
+    /// The Cluster ended before these bytes.
     Ended,
-    /// No Cluster goes on like that.
+    /// These bytes cannot be in a Cluster.
     Damaged,
 }
 
@@ -53,11 +54,12 @@ pub(super) struct Cluster {
     start: u64,
     end: Option<u64>,
     timestamp: Option<u64>,
-    /// Its ID, size and Timestamp, if the size is unknown.
+    /// Its ID and size, if the size is unknown; moved to `tail` with the Timestamp.
     header: Vec<u8>,
     tail: Bytes,
     is_empty: bool,
-    /// Units held back: `Some` until it is known what the Cluster opens with, and behind parameter sets without a picture.
+    /// Units held back: `Some` until the first picture of the Cluster has been classified, and while parameter sets in a block of
+    /// their own wait for their picture.
     held: Option<Held>,
     /// The coded bytes of those parameter sets.
     lead: Vec<u8>,
@@ -70,9 +72,9 @@ struct Group {
     start: u64,
     end: u64,
     frame: Option<Frame>,
-    /// Whether its unit has been emitted: a group too large to wait for its end.
+    /// Whether its unit has been emitted before its end, because the group is too large to be held back.
     is_emitted: bool,
-    /// Whether the container's word for key frames has to do.
+    /// Whether only the container shows key frames (by the absence of a ReferenceBlock), because the codec is not parsed.
     by_flag: bool,
     is_referring: bool,
     duration: Option<u64>,
@@ -93,7 +95,7 @@ impl Group {
 }
 
 impl Cluster {
-    /// Opens the Cluster at `start`; `octets` are its ID and size.
+    /// Opens the Cluster at `start`; `octets` are the bytes of its ID and size.
     pub(super) fn open(start: u64, octets: &[u8], end: Option<u64>) -> Self {
         Self {
             start,
@@ -108,7 +110,7 @@ impl Cluster {
         }
     }
 
-    /// Offset below which everything is emitted.
+    /// Returns the offset below which everything is emitted.
     pub(super) fn settled(&self, pos: u64) -> u64 {
         match (&self.held, &self.group) {
             (Some(held), _) => held.at,
@@ -117,33 +119,33 @@ impl Cluster {
         }
     }
 
-    /// Whether a BlockGroup is open.
+    /// Returns whether a BlockGroup is open.
     pub(super) fn has_group(&self) -> bool {
         self.group.is_some()
     }
 
-    /// Where the BlockGroup begins that has not ended at `pos`.
+    /// Returns the offset of the BlockGroup that has not ended at `pos`.
     pub(super) fn group_at(&self, pos: u64) -> Option<u64> {
         self.group.as_ref().filter(|g| pos < g.end).map(|g| g.start)
     }
 
-    /// Whether blocks may follow without a new Cluster header.
+    /// Returns whether the Cluster has an unknown size, so that blocks may follow an interruption without a new Cluster header.
     pub(super) fn is_open_ended(&self) -> bool {
         self.end.is_none()
     }
 
-    /// Lets go what was half read; the Cluster stays open.
+    /// Drops partially read elements and held-back units; the Cluster stays open.
     pub(super) fn restart(&mut self) {
         self.held = None;
         self.lead.clear();
         self.group = None;
-        // Its blocks were dropped: at its end it must not pass for an empty one.
+        // Its blocks were dropped: at its end it must not be mistaken for an empty Cluster.
         self.is_empty = false;
     }
 
-    /// Looks at the element that begins with `view`, at `pos` of the input.
+    /// Reads the element that begins with `view`, at offset `pos` of the input.
     pub(super) fn read(&mut self, stream: &mut Stream, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Progress {
-        // A BlockGroup is emitted at its end: duration and references stand behind its Block.
+        // A BlockGroup is emitted at its end: duration and references come behind its Block.
         if let Some(mut group) = self.group.take_if(|g| pos >= g.end) {
             self.emit_group(&mut group, stream, marks);
         }
@@ -160,7 +162,7 @@ impl Cluster {
         if is_above && self.group.is_none() && self.end.is_none() {
             return Progress::Ended;
         }
-        // A BlockGroup has a size, and holds none of these.
+        // A BlockGroup has a known size and cannot contain any of these.
         if is_above && self.group.is_some() {
             return Progress::Damaged;
         }
@@ -186,14 +188,14 @@ impl Cluster {
                 Progress::Took(len64(header.len))
             }
             POSITION | PREV_SIZE | SILENT_TRACKS | ENCRYPTED_BLOCK | ebml::VOID | ebml::CRC_32 => Progress::Took(total),
-            // RFC 8794 would have unknown elements skipped; none has been added to Cluster in twenty years, and damage
-            // looks just like one.
+            // RFC 8794 asks readers to skip unknown elements. But no element has been added to Cluster in twenty years, and
+            // damage looks just like one.
             _ => Progress::Damaged,
         }
     }
 
     fn read_timestamp(&mut self, view: &[u8], header_len: usize, total: u64) -> Progress {
-        // At most eight octets of value.
+        // The value has at most eight octets.
         let Some(whole) = usize::try_from(total).ok().filter(|n| *n <= header_len + 8) else {
             return Progress::Damaged;
         };
@@ -201,7 +203,7 @@ impl Cluster {
             return Progress::Need(whole);
         };
         self.timestamp = ebml::uint(element.get(header_len..).unwrap_or_default());
-        // A chunk that begins inside needs the header as far as this: its blocks are relative to this time.
+        // A chunk that begins inside the Cluster needs its header up to here: the times of the blocks are relative to Timestamp.
         if !self.header.is_empty() && self.tail.is_empty() {
             self.header.extend_from_slice(element);
             self.tail = Bytes::from(std::mem::take(&mut self.header));
@@ -246,7 +248,8 @@ impl Cluster {
             }
             _ => Progress::Took(total),
         };
-        // So much payload is not held back for the sake of a duration; nor is a flag that has not come believed.
+        // A group this large is not held back for its duration. A ReferenceBlock may still follow, so a picture that only the
+        // container could show to be key does not count as key.
         if group.frame.is_some() && group.end.saturating_sub(group.start) > MAX_HELD_BYTES {
             group.is_referring |= group.by_flag;
             self.emit_group(&mut group, stream, marks);
@@ -256,7 +259,10 @@ impl Cluster {
         progress
     }
 
-    /// Reads the header of a SimpleBlock or, in `group`, of a Block, and judges its frame.
+    /// Reads the header of a SimpleBlock or, in `group`, of a Block, and classifies its frame.
+    ///
+    /// # Errors
+    /// [`Progress::Need`] or [`Progress::Damaged`].
     fn read_block(
         &mut self,
         stream: &mut Stream,
@@ -283,7 +289,7 @@ impl Cluster {
         let entry = stream.tracks.find(block.number);
         let track = entry.map_or(Track::Other, |e| e.track);
         let pts = self.timestamp.and_then(|t| stream.pts(t, block.relative));
-        // Without pictures the length of a chunk is that of its sound.
+        // In an audio-only stream the duration of a chunk is that of its audio.
         let is_sound_alone = !stream.tracks.has(Track::Video);
         let length = entry
             .and_then(|e| e.default_duration.or(e.frame_duration.filter(|_| is_sound_alone)))
@@ -305,7 +311,8 @@ impl Cluster {
             frame.key = Key::Closed;
         }
         if let Some(entry) = entry.filter(|_| track == Track::Video) {
-            // In a BlockGroup no flag says it but a ReferenceBlock, which comes behind the Block.
+            // A Block in a BlockGroup has no key flag. A ReferenceBlock shows that it is no key frame, but comes behind the
+            // Block: `emit_group` corrects the key then.
             let flagged = group.is_some() || block.flagged;
             if let Some(group) = group {
                 group.by_flag = entry.codec == VideoCodec::Unknown;
@@ -323,7 +330,8 @@ impl Cluster {
         Ok(frame)
     }
 
-    /// Whether a frame of pictures is a key frame, and whether it begins a picture. `picture_pts`: of the picture before it.
+    /// Sets whether a video frame is a key frame and whether it begins a picture. `picture_pts` is the time of the previous
+    /// picture.
     fn judge(
         &mut self,
         frame: &mut Frame,
@@ -333,7 +341,7 @@ impl Cluster {
         picture_pts: &mut Option<u64>,
     ) {
         frame.key = match classified.picture.key {
-            // The flag says nothing of pictures that are shown before this one and need what was before it.
+            // The flag does not exclude later pictures that are shown before this one and depend on earlier pictures.
             Key::Closed if codec == VideoCodec::Unknown => Key::Open,
             key => key,
         };
@@ -367,7 +375,7 @@ impl Cluster {
         self.emit(frame, stream, marks);
     }
 
-    /// Emits a frame, or holds it back.
+    /// Emits a frame, or holds it back until a decisive one has come.
     fn emit(&mut self, frame: Frame, stream: &mut Stream, marks: &mut Vec<Mark>) {
         self.is_empty = false;
         let inside = self.inside();
@@ -399,7 +407,7 @@ impl Cluster {
         }
     }
 
-    /// Emits what was held back, whatever the Cluster opens with.
+    /// Emits the units that were held back, without waiting for the first picture.
     pub(super) fn release(&mut self, stream: &mut Stream, marks: &mut Vec<Mark>) {
         if let Some(held) = self.held.take_if(|held| !held.is_empty()) {
             held.release(&self.inside(), stream, marks);
@@ -407,11 +415,11 @@ impl Cluster {
         }
     }
 
-    /// Does what [`Cluster::release`] does, and emits the BlockGroup at hand although it has not ended.
+    /// Does what [`Cluster::release`] does, and emits the current BlockGroup although it has not ended.
     pub(super) fn give_up(&mut self, stream: &mut Stream, marks: &mut Vec<Mark>) {
         if let Some(mut group) = self.group.take() {
             if group.frame.is_some() {
-                // A ReferenceBlock may still come: until the end no flag is believed.
+                // A ReferenceBlock may still come: its absence proves a key frame only at the end of the group.
                 group.is_referring |= group.by_flag;
                 self.emit_group(&mut group, stream, marks);
                 group.is_emitted = true;
@@ -450,12 +458,13 @@ impl Cluster {
     }
 }
 
-/// Octets of an element that has a size, is not absurdly large and ends within its parent.
+/// Returns the number of octets of an element, header included. Returns `None` if its size is unknown or too large, or if it
+/// ends behind its parent.
 fn total(header: &Header, pos: u64, bound: Option<u64>, largest: u64) -> Option<u64> {
     let total = header.size?.checked_add(len64(header.len))?;
     let end = pos.checked_add(total)?;
     let most = match header.id {
-        // A flipped bit in the size of one would pass over minutes of a Cluster of unknown size in silence.
+        // A flipped bit in the size of a block would silently skip minutes of a Cluster of unknown size.
         SIMPLE_BLOCK | BLOCK_GROUP | BLOCK => MAX_BELIEVED.max(largest.saturating_mul(DISPROPORTION)).min(MAX_ELEMENT),
         ebml::VOID => MAX_ELEMENT,
         _ => MAX_BELIEVED,

@@ -1,4 +1,4 @@
-//! EBML, RFC 8794: element headers, the children of a master element, values, and Void elements in the place of others.
+//! Reads EBML (RFC 8794): element headers, children of a master element, values. Overwrites elements with Void.
 //!
 //! PURE.
 
@@ -11,14 +11,14 @@ pub(super) const VOID: u32 = 0xEC;
 /// `CRC-32` (RFC 8794 11.3.1).
 pub(super) const CRC_32: u32 = 0xBF;
 
-/// What reading a number or an element header came to.
+/// Outcome of reading a number or an element header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read<T> {
-    /// So many bytes have to be seen.
+    /// At least this many bytes are needed.
     Need(usize),
-    /// No element begins with these bytes.
+    /// The bytes are not valid.
     Bad,
-    /// The thing itself.
+    /// The value read.
     Got(T),
 }
 
@@ -27,11 +27,11 @@ pub(super) enum Read<T> {
 pub(super) struct Header {
     /// Element ID with its length marker.
     pub(super) id: u32,
-    /// Octets of data; `None` is an unknown size.
+    /// Number of octets of data; `None` means an unknown size.
     pub(super) size: Option<u64>,
-    /// Octets of the ID.
+    /// Number of octets of the ID.
     pub(super) id_len: usize,
-    /// Octets of ID and size.
+    /// Number of octets of ID and size together.
     pub(super) len: usize,
 }
 
@@ -68,7 +68,8 @@ pub(super) fn header(data: &[u8]) -> Read<Header> {
     })
 }
 
-/// Reads a variable size integer (RFC 8794 4). Returns it and its number of octets; one of all ones is not a number.
+/// Reads a variable size integer (RFC 8794 4). Returns it and its number of octets. Returns [`Read::Bad`] if all value bits are
+/// ones, which is reserved.
 pub(super) fn vint(data: &[u8]) -> Read<(u64, usize)> {
     let Some(&first) = data.first() else { return Read::Need(1) };
     let len = vint_len(first);
@@ -84,12 +85,12 @@ pub(super) fn vint(data: &[u8]) -> Read<(u64, usize)> {
     }
 }
 
-/// Octets of the number that begins with `first`: leading zeros and one; 9 is none.
+/// Returns the number of octets of the integer that begins with `first`; 9 means that it is invalid.
 fn vint_len(first: u8) -> usize {
     (first.leading_zeros() + 1) as usize
 }
 
-/// Value of a whole number, and whether all its bits are set.
+/// Returns the value of a complete integer, and whether all its value bits are set.
 fn vint_value(octets: &[u8]) -> (u64, bool) {
     let bits = 7 * octets.len().min(8);
     let mask = (1u64 << bits) - 1;
@@ -97,7 +98,7 @@ fn vint_value(octets: &[u8]) -> (u64, bool) {
     (value, value == mask)
 }
 
-/// Not all zeros, not all ones, in its shortest form (RFC 8794 5).
+/// Returns whether an ID is legal: not all zeros, not all ones, in its shortest form (RFC 8794 5).
 fn is_legal_id(id: u32, len: usize) -> bool {
     let bits = 7 * len.min(4);
     let ones = |bits: usize| (1u32 << bits) - 1;
@@ -106,32 +107,32 @@ fn is_legal_id(id: u32, len: usize) -> bool {
     value >= least && value != ones(bits)
 }
 
-/// A child of a master element that is there as a whole.
+/// A complete child of a master element.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Child<'a> {
     /// Element ID.
     pub(super) id: u32,
     /// Offset of its ID in the data of the parent.
     pub(super) at: usize,
-    /// Octets of ID, size and data.
+    /// Number of octets of ID, size and data together.
     pub(super) total: usize,
     /// Its data.
     pub(super) body: &'a [u8],
 }
 
-/// The children in the data of a master element; `Err` where it does not follow the grammar.
+/// Iterates over the children in the data of a master element. Ends with `Err` at the first invalid or incomplete child.
 pub(super) fn children(data: &[u8]) -> impl Iterator<Item = Result<Child<'_>, Malformed>> {
     let mut at = 0usize;
     std::iter::from_fn(move || {
         let rest = data.get(at..).filter(|rest| !rest.is_empty())?;
         let child = child(rest, at);
-        // After an error there is no telling where the next one begins.
+        // After an error the start of the next child is unknown.
         at = child.as_ref().map_or(data.len(), |c| at + c.total);
         Some(child)
     })
 }
 
-/// The bytes of a master element do not follow the grammar.
+/// The data of a master element is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -153,17 +154,17 @@ fn child(rest: &[u8], at: usize) -> Result<Child<'_>, Malformed> {
     Ok(Child { id, at, total, body })
 }
 
-/// Unsigned Integer Element (RFC 8794 7.2).
+/// Reads an Unsigned Integer Element (RFC 8794 7.2). Returns `None` if it has more than eight octets.
 pub(super) fn uint(body: &[u8]) -> Option<u64> {
     (body.len() <= 8).then(|| body.iter().fold(0u64, |n, &b| n << 8 | u64::from(b)))
 }
 
-/// String Element without its terminating zeros (RFC 8794 7.4).
+/// Returns the value of a String Element without its terminating zeros (RFC 8794 7.4).
 pub(super) fn string(body: &[u8]) -> &[u8] {
     body.split(|&b| b == 0).next().unwrap_or_default()
 }
 
-/// Writes a Void element of the same length over an element of at least two octets.
+/// Overwrites an element of at least two octets with a Void element of the same length.
 pub(super) fn make_void(element: &mut [u8]) {
     element.fill(0);
     let Some((id, rest)) = element.split_first_mut() else { return };
@@ -182,12 +183,12 @@ pub(super) fn make_void(element: &mut [u8]) {
     }
 }
 
-/// Writes "unknown" over the size of an element header, in the same number of octets (RFC 8794 6.2).
+/// Overwrites the size in an element header with "unknown", in the same number of octets (RFC 8794 6.2).
 pub(super) fn make_size_unknown(size: &mut [u8]) {
     let octets = size.len();
     size.fill(0xff);
     if let Some(first) = size.first_mut() {
-        // The marker of the length stays where it is: only the bits behind it are all ones.
+        // The length marker stays; only the bits behind it become ones.
         *first = 0xffu8
             .checked_shr(u32::try_from(octets).map_or(0, |n| n.saturating_sub(1)))
             .unwrap_or(0);

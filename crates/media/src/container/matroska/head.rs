@@ -1,8 +1,8 @@
-//! The head of a Matroska document: everything before its first Cluster, changed so that it fits before any Cluster.
+//! Gathers the head of a Matroska document: everything before its first Cluster, changed so that it fits before any Cluster.
 //!
-//! PURE. Sources: RFC 9559 5.1, RFC 8794 11. What is true of the whole file alone is neutralised without moving a byte:
-//! the Segment's size becomes unknown; SeekHead, Cues and Info's Duration become Void elements; so does a CRC-32 that no
-//! longer fits. A streamable head has none of these and stays as it is.
+//! PURE. Sources: RFC 9559 5.1, RFC 8794 11. Elements that are valid only for the whole file are neutralised without moving a
+//! byte: the Segment's size becomes unknown; SeekHead, Cues and Info's Duration become Void elements, and so does a CRC-32 that
+//! is no longer correct. A streamable head has none of these and stays unchanged.
 
 use std::ops::Range;
 
@@ -33,35 +33,36 @@ pub(super) const TAGS: u32 = 0x1254_C367;
 pub(super) const TIMESTAMP_SCALE: u32 = 0x2A_D7B1;
 const DURATION: u32 = 0x4489;
 
-/// `TimestampScale` where none is given: 1 ms.
+/// Default of `TimestampScale` in ns: 1 ms.
 pub(super) const DEFAULT_SCALE: u64 = 1_000_000;
 
-/// Most bytes of an EBML header: it holds seven small numbers and a name.
+/// Maximum size in bytes of an EBML header, which contains seven small numbers and a name.
 pub(super) const MAX_EBML_HEADER: u64 = 64 << 10;
 
-/// Returns whether `id` is an element of a Segment beside its Clusters.
+/// Returns whether `id` is a child element of a Segment other than Cluster.
 pub(super) fn is_segment_level(id: u32) -> bool {
     matches!(id, SEEK_HEAD | INFO | TRACKS | CUES | ATTACHMENTS | CHAPTERS | TAGS)
 }
 
-/// Returns whether an element stands in a Cluster, not beside one: those of a Segment have ids of four octets, but for Void and CRC-32.
+/// Returns whether an element belongs into a Cluster: the children of a Segment have IDs of four octets, except Void and CRC-32,
+/// which may be in both.
 fn is_of_cluster(header: &ebml::Header) -> bool {
     header.id_len < 4 && !matches!(header.id, ebml::VOID | ebml::CRC_32)
 }
 
-/// What an attempt to go on with the head came to.
+/// Outcome of an attempt to read the next element of the head.
 pub(super) enum Progress {
-    /// So many bytes have to be seen.
+    /// At least this many bytes of the element are needed.
     Need(usize),
-    /// So many bytes belong to the head.
+    /// This many bytes belong to the head.
     Took(u64),
     /// The first Cluster begins here.
     Ended,
-    /// What is left of a Cluster begins here: the head is the one that a muxer in mid-stream hands out.
+    /// The rest of a Cluster begins here: a server sent the head to a client that joined in mid-stream.
     Joined,
-    /// No head goes on like that.
+    /// These bytes cannot be in a head.
     Damaged,
-    /// The head would have this many bytes, over the limit.
+    /// The head would have this many bytes, which exceeds the limit.
     TooLarge(u64),
 }
 
@@ -107,7 +108,7 @@ impl Head {
         }
     }
 
-    /// Looks at the element that begins with `view`, at `pos` of the input.
+    /// Reads the element that begins with `view`, at offset `pos` of the input.
     pub(super) fn read(&mut self, pos: u64, view: &[u8]) -> Progress {
         let header = match ebml::header(view) {
             Read::Need(n) => return Progress::Need(n),
@@ -134,7 +135,7 @@ impl Head {
         }
         let whole = match usize::try_from(total) {
             Ok(n) if n <= MAX_GATHER.saturating_sub(self.bytes.len()) => n,
-            // A known element may really be so large, which is for the user to know; anything else is damage.
+            // A known element may really be this large, which the user has to know; any other is damage.
             _ if is_segment_level(header.id) || header.id == ebml::VOID => {
                 return Progress::TooLarge(total.saturating_add(len64(self.bytes.len())));
             }
@@ -154,7 +155,7 @@ impl Head {
             return Progress::Need(header.len);
         };
         let len = len64(header.len);
-        // The copy says unknown; here the true size still bounds what can lie inside.
+        // The copy gets an unknown size, but the announced size still limits the elements that are read here.
         self.segment_end = header.size.and_then(|size| pos.checked_add(len)?.checked_add(size));
         let at = self.bytes.len() + header.id_len;
         self.bytes.extend_from_slice(octets);
@@ -163,7 +164,7 @@ impl Head {
         Progress::Took(len)
     }
 
-    /// Takes a whole element.
+    /// Takes a complete element.
     fn element(&mut self, id: u32, header_len: usize, element: &[u8]) -> Result<(), Malformed> {
         let body = element.get(header_len..).unwrap_or_default();
         let at = self.bytes.len();
@@ -186,7 +187,7 @@ impl Head {
                     self.make_void(at + header_len + range.start..at + header_len + range.end);
                 }
             }
-            // A CRC-32 at this level is the Segment's.
+            // A CRC-32 at this level covers the whole Segment, which no chunk contains.
             SEEK_HEAD | CUES | ebml::CRC_32 => {
                 self.bytes.extend_from_slice(element);
                 self.make_void(at..at + element.len());
@@ -201,7 +202,10 @@ impl Head {
     }
 }
 
-/// Reads `DocType`; `Err` where the document is no Matroska.
+/// Reads `DocType`. Returns whether it is `webm`.
+///
+/// # Errors
+/// [`Malformed`] if it is neither `webm` nor `matroska`.
 fn is_webm(body: &[u8]) -> Result<bool, Malformed> {
     let mut is_webm = false;
     for child in ebml::children(body) {
@@ -217,10 +221,10 @@ fn is_webm(body: &[u8]) -> Result<bool, Malformed> {
     Ok(is_webm)
 }
 
-/// The children of Info that matter here.
+/// The children of Info that are read here.
 struct Info {
     scale: u64,
-    /// What is to become Void: Duration, and with it the CRC-32.
+    /// Ranges in the data of Info to be overwritten with Void: Duration, and with it the CRC-32.
     neutralise: Vec<Range<usize>>,
 }
 
@@ -240,7 +244,7 @@ impl Info {
                 _ => {}
             }
         }
-        // Nothing was changed, so that the CRC-32 still fits.
+        // Without a Duration nothing changes, so the CRC-32 stays correct.
         if !has_duration {
             neutralise.clear();
         }

@@ -1,23 +1,23 @@
-//! Blocks held back until it is known with which of them a chunk can begin.
+//! Holds back blocks until it is known with which of them a chunk can begin.
 //!
-//! PURE. Two reasons: a Cluster is a key unit if its first picture is key, even if sound precedes that picture; and parameter
-//! sets in a block of their own are the beginning of the picture that follows.
+//! PURE. Two reasons: a Cluster is a key unit if its first picture is a key frame, even if audio precedes that picture; and
+//! parameter sets in a block of their own are the beginning of the picture that follows.
 
 use super::super::nal::Part;
 use super::super::{Mark, Track};
 use super::stream::{CutPoint, Frame, Stream};
 
-/// Most blocks and bytes held back.
+/// Maximum number of blocks held back. [`MAX_HELD_BYTES`] limits their bytes.
 pub(super) const MAX_HELD_BLOCKS: usize = 256;
 /// See [`MAX_HELD_BLOCKS`].
 pub(super) const MAX_HELD_BYTES: u64 = 8 << 20;
 
-/// Blocks from one place on.
+/// The blocks held back from one offset on.
 #[derive(Debug)]
 pub(super) struct Held {
-    /// Where a chunk would begin.
+    /// Offset where a chunk would begin.
     pub(super) at: u64,
-    /// With which header.
+    /// The header that this chunk would need.
     place: CutPoint,
     frames: Vec<Frame>,
 }
@@ -35,24 +35,24 @@ impl Held {
         self.frames.is_empty()
     }
 
-    /// Whether this is the start of a Cluster, of which no block has been emitted.
+    /// Returns whether the blocks are held back from the start of a Cluster, none of whose blocks has been emitted.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.place, CutPoint::Cluster)
     }
 
-    /// Holds back a block. Returns whether that is too much.
+    /// Adds a block. Returns whether a limit is reached, so that the caller must release the blocks.
     pub(super) fn push(&mut self, frame: Frame) -> bool {
         let bytes = frame.end_at.saturating_sub(self.at);
         self.frames.push(frame);
         self.frames.len() >= MAX_HELD_BLOCKS || bytes > MAX_HELD_BYTES
     }
 
-    /// The picture has come: emits it where its first block begins, or in front of everything if it is key. `rest` is where
-    /// those behind it may begin a chunk.
+    /// Emits all blocks, now that their picture has come. The unit of the picture is where its first block begins, or, if the
+    /// picture is a key frame, in front of all blocks. `rest` is the cut point of the blocks behind it.
     pub(super) fn resolve(mut self, mut picture: Frame, rest: &CutPoint, stream: &mut Stream, marks: &mut Vec<Mark>) {
         let is_prefix = |frame: &Frame| frame.part == Part::Prefix;
         picture.at = self.frames.iter().find(|f| is_prefix(f)).map_or(picture.at, |f| f.at);
-        // They are the beginning of the picture now, and no units of their own.
+        // These blocks are now the beginning of the picture, not units of their own.
         self.frames.retain(|frame| !is_prefix(frame));
         if picture.key.is_key() {
             stream.unit(self.at, &picture, &self.place, marks);
@@ -61,13 +61,13 @@ impl Held {
             }
             return;
         }
-        // By offset, since marks come in order.
+        // Inserted by offset: marks must be in order.
         let index = self.frames.partition_point(|frame| frame.at < picture.at);
         self.frames.insert(index, picture);
         self.release(rest, stream, marks);
     }
 
-    /// The rest of the picture before has come, to `end`: emits the other blocks.
+    /// Extends the previous picture to `end`, because the rest of it has come, and emits the other blocks.
     pub(super) fn resume(mut self, end: u64, rest: &CutPoint, stream: &mut Stream, marks: &mut Vec<Mark>) {
         stream.extend_picture(end);
         self.frames.retain(|frame| frame.part != Part::Prefix);
@@ -76,7 +76,7 @@ impl Held {
         }
     }
 
-    /// No key frame comes: the first block is the unit at the start.
+    /// Emits all blocks without a picture: the unit of the first block is at the start.
     pub(super) fn release(self, rest: &CutPoint, stream: &mut Stream, marks: &mut Vec<Mark>) {
         let Some((first, others)) = self.frames.split_first() else {
             return;
@@ -88,7 +88,7 @@ impl Held {
     }
 }
 
-/// Whether that block shows with what kind of picture the Cluster begins.
+/// Returns whether a block decides what the Cluster opens with: a picture, or any block if there is no video.
 pub(super) fn is_decisive(frame: &Frame, stream: &Stream) -> bool {
     frame.track == Track::Video || !stream.tracks.has(Track::Video)
 }

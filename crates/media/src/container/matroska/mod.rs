@@ -1,15 +1,16 @@
-//! Matroska and WebM (RFC 9559, EBML: RFC 8794).
+//! Scanner for Matroska and WebM (RFC 9559, EBML: RFC 8794).
 //!
-//! PURE. A chunk can begin at a Cluster, behind the head of the document, or between the blocks of a Cluster of unknown
-//! size, behind the head and a copy of the Cluster's header; never inside a Cluster of known size. `head` gathers and
-//! neutralises everything before the first Cluster, `cluster` walks the blocks, `stream` keeps what is in force; this file
-//! is the way between them.
+//! PURE. A chunk can begin at a Cluster; its header is the head of the document. It can also begin between the blocks of a
+//! Cluster of unknown size; its header is then the head and a copy of the Cluster's header. It can never begin inside a Cluster
+//! of known size. `head` gathers and neutralises everything before the first Cluster, `cluster` walks the blocks, `stream`
+//! stores the configuration in force; this file moves between them.
 //!
-//! What is particular:
-//! - A Cluster is a key unit if its first picture is key, even if audio precedes that picture. Its unit is at
+//! Special cases:
+//! - A Cluster is a key unit if its first picture is a key frame, even if audio precedes that picture. Its unit is at
 //!   the Cluster's start; [`Scanner::settled`] stays there until the picture has been classified.
-//! - A head in mid-stream (streams put one after the other) is payload: the unit there has an empty `init`.
-//! - Parameter sets in band that change inside a Cluster of known size are not cut at: they lie in the payload anyway.
+//! - A head in mid-stream (concatenated streams) is payload: the unit there has an empty `init`.
+//! - A change of in-band parameter sets inside a Cluster of known size causes no cut: no chunk can begin there, and the payload
+//!   contains the sets anyway.
 
 mod block;
 mod cluster;
@@ -49,7 +50,7 @@ impl Default for Matroska {
 }
 
 impl Matroska {
-    /// Begins at the EBML header of a document.
+    /// Creates a scanner at the EBML header of a document.
     pub fn new() -> Self {
         let position = Position::Head(Box::new(Head::new(0)));
         Self {
@@ -90,7 +91,7 @@ impl Scanner for Matroska {
 
     fn give_up(&mut self, marks: &mut Vec<Mark>) {
         let parser = &mut self.parser;
-        // As at the end of the input: what is there of the block decides.
+        // As at the end of the input: the block is classified by the bytes received so far.
         parser.stream.ended = true;
         self.feed.read_again(|pos, view| parser.step(pos, view, marks));
         parser.stream.ended = false;
@@ -138,9 +139,9 @@ enum Position {
     Segment,
     /// In a Cluster.
     Cluster(Box<Cluster>),
-    /// Lost: looking for a Cluster or a head.
+    /// After damage: searching for a Cluster or a head.
     Lost,
-    /// The input was interrupted: what comes next should be a Cluster or a head.
+    /// The input was interrupted: the next bytes should be a Cluster or a head.
     Interrupted,
 }
 
@@ -148,11 +149,11 @@ enum Position {
 struct Parser {
     position: Position,
     stream: Stream,
-    /// Whether a head has been put in force: later ones are payload.
+    /// Whether a head is in force: later ones are payload.
     has_head: bool,
-    /// Where the element at hand begins.
+    /// Offset of the current element.
     element_at: u64,
-    /// Where the element ends that is passed over, if its size may be wrong.
+    /// Announced end of the element that is being skipped, if its size may be wrong.
     unsure: Option<u64>,
 }
 
@@ -162,7 +163,7 @@ impl Parser {
             return Ok(self.pass_unsure(end, pos, view, marks));
         }
         self.element_at = pos;
-        // The picture may go on in the next block: anything else ends it.
+        // The next block may contain another slice of the picture; any other element ends it.
         if !self.may_go_on(view) {
             self.stream.passed(pos, marks);
         }
@@ -199,7 +200,7 @@ impl Parser {
         })
     }
 
-    /// Whether what begins with `view` may be more of the last picture.
+    /// Returns whether the element that begins with `view` may contain more of the last picture.
     fn may_go_on(&self, view: &[u8]) -> bool {
         let Position::Cluster(cluster) = &self.position else {
             return false;
@@ -208,7 +209,7 @@ impl Parser {
         cluster.has_group() || is_block(cluster::SIMPLE_BLOCK) || is_block(cluster::BLOCK_GROUP)
     }
 
-    /// An element beside the Clusters, or behind the Segment.
+    /// Reads an element between the Clusters, or behind the Segment.
     fn step_segment(&mut self, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Step {
         let header = match ebml::header(view) {
             Read::Need(n) => return Step::Need(n),
@@ -241,7 +242,7 @@ impl Parser {
         }
     }
 
-    /// Tracks again: a repetition, or a new configuration.
+    /// Reads Tracks in mid-stream: a repetition, or a new configuration.
     fn tracks_in_band(&mut self, pos: u64, view: &[u8], header: &Header, marks: &mut Vec<Mark>) -> Step {
         let total = header
             .size
@@ -264,7 +265,7 @@ impl Parser {
         Step::Pass(len64(total))
     }
 
-    /// Puts the complete head in force and, if it is not the input's first, emits a unit for it.
+    /// Puts the complete head in force. Emits a unit for it unless it is the input's first.
     fn end_head(&mut self, marks: &mut Vec<Mark>) {
         let Position::Head(head) = std::mem::replace(&mut self.position, Position::Segment) else {
             return;
@@ -272,19 +273,20 @@ impl Parser {
         let start = head.start;
         self.stream.adopt(*head);
         if self.has_head {
-            // An equal head as well: a second Segment within one chunk is more than players and demuxers bear.
+            // A new chunk even if the head is equal: players and demuxers do not handle a second Segment in one file.
             marks.push(other_unit(start, true, self.stream.no_init()));
         }
         self.has_head = true;
     }
 
-    /// What is there of the input's first head goes before the damage; a later one counts if it has come to its Tracks.
+    /// Ends a damaged head. The bytes of the input's first head are used as far as they came; a later head is used only if its
+    /// Tracks have come.
     fn damaged_head(&mut self, pos: u64, marks: &mut Vec<Mark>) -> Step {
         let Position::Head(head) = &self.position else {
             return self.damaged(pos, marks);
         };
         let is_first = !self.has_head;
-        // Else the same bytes would be taken for a head again.
+        // Skips one byte if nothing of the head was read. Otherwise the search would find the same head again, without end.
         let is_at_start = head.start == pos;
         if is_first || head.tracks.is_some() {
             self.end_head(marks);
@@ -296,8 +298,8 @@ impl Parser {
         Step::Pass(u64::from(is_at_start))
     }
 
-    /// A stream that was joined in the middle of a Cluster, behind a head: pictures that cannot be decoded, and no damage, up to the next
-    /// Cluster.
+    /// Handles a stream that was joined inside a Cluster: the rest of that Cluster follows the head. Its pictures cannot be
+    /// decoded, but they are no damage. They are skipped up to the next Cluster.
     fn joined(&mut self, pos: u64, marks: &mut Vec<Mark>) -> Step {
         let has_video = match &self.position {
             Position::Head(head) => head.tracks.as_ref().is_some_and(|tracks| tracks.has(Track::Video)),
@@ -316,12 +318,12 @@ impl Parser {
             at: pos,
             kind: MarkKind::Unit(unit),
         });
-        // Looks for the next Cluster without a mark of damage: nothing is broken.
+        // Searches for the next Cluster without a damage mark.
         self.position = Position::Lost;
         Step::Pass(0)
     }
 
-    /// Tells of damage at `pos`, and begins to look for where it ends.
+    /// Emits damage at `pos` and starts the search for the next Cluster or head.
     fn damaged(&mut self, pos: u64, marks: &mut Vec<Mark>) -> Step {
         if let Position::Cluster(cluster) = &mut self.position {
             cluster.close(&mut self.stream, marks);
@@ -373,15 +375,16 @@ impl Parser {
 
     fn settled(&self, pos: u64) -> u64 {
         let settled = match &self.position {
-            // A later head may begin a chunk once it is whole.
+            // A later head begins a chunk once it is complete: its unit is at the head's start.
             Position::Head(head) if self.has_head => head.start,
             Position::Cluster(cluster) => cluster.settled(pos),
             _ => pos,
         };
+        // The mark of a picture's end is emitted only with the next element: until then its offset must not be settled.
         self.stream.picture_end().map_or(settled, |end| end.min(settled))
     }
 
-    /// Reads what can be read of the last bytes and emits everything that was held back.
+    /// Reads as much as possible of the last bytes and emits everything that was held back.
     fn finish(&mut self, start: u64, rest: &[u8], marks: &mut Vec<Mark>) {
         self.stream.ended = true;
         let mut at = 0usize;
@@ -397,7 +400,7 @@ impl Parser {
             _ => {}
         }
         self.position = Position::Segment;
-        // The scanner may go on after a flush: a block cut off by a buffer then has more to come.
+        // The scanner may continue after a flush: then an incomplete block again means that more bytes follow.
         self.stream.ended = false;
     }
 
@@ -406,13 +409,15 @@ impl Parser {
         self.stream.forget_ends();
         match &mut self.position {
             Position::Head(_) if !self.has_head => self.position = Position::Head(Box::new(Head::new(pos))),
+            // Muxers that write Clusters of unknown size may continue with the next block.
             Position::Cluster(cluster) if cluster.is_open_ended() => cluster.restart(),
+            // The announced end of a Cluster of known size no longer applies: the next bytes must be a Cluster or a head.
             position => *position = Position::Interrupted,
         }
     }
 }
 
-/// A unit that is no block.
+/// Returns the mark of a unit that is no block.
 fn other_unit(at: u64, new_codec_config: bool, init: Init) -> Mark {
     let unit = Unit {
         track: Track::Other,
@@ -435,7 +440,8 @@ fn is_passed_over(id: u32) -> bool {
     head::is_segment_level(id) || matches!(id, ebml::VOID | ebml::CRC_32)
 }
 
-/// Whether a Cluster or an EBML header begins here, by the first element in it too; which one.
+/// Returns whether `view` begins with a Cluster or an EBML header, and which of them. Checks the first child element too:
+/// four bytes alone match by chance too often.
 fn plausible(view: &[u8]) -> Read<u32> {
     let marker = view.get(..4.min(view.len())).unwrap_or_default();
     let is_prefix = |id: u32| id.to_be_bytes().starts_with(marker);
@@ -450,7 +456,7 @@ fn plausible(view: &[u8]) -> Read<u32> {
     let Some(&[first, second]) = view.get(header.len..header.len + 2) else {
         return Read::Need(header.len + 2);
     };
-    // A size of at most eight: in one octet, or the first of more.
+    // A size of 1 to 8 in one octet, or the first octet of a longer coding of a small size.
     let is_small = matches!(second, 0x81..=0x88) || (second < 0x80 && second.is_power_of_two());
     let is_plausible = match first {
         // CRC-32.
@@ -459,7 +465,7 @@ fn plausible(view: &[u8]) -> Read<u32> {
         0xEC => true,
         // Timestamp, Position, PrevSize.
         0xE7 | 0xA7 | 0xAB => header.id == CLUSTER && is_small,
-        // EBMLVersion … DocType all begin with this.
+        // The IDs of EBMLVersion … DocType all begin with this octet.
         0x42 => header.id == ebml::EBML && header.size.is_some_and(|s| s <= MAX_EBML_HEADER),
         _ => false,
     };

@@ -1,7 +1,7 @@
-//! The samples of a Matroska or WebM chunk. See [`crate::container::samples`].
+//! Reads the samples of a Matroska or WebM chunk. See [`crate::container::samples`].
 //!
-//! PURE. Sources: RFC 9559 5.1.3 (Cluster), 5.1.4 (Tracks), 10 (blocks and lacing), the Matroska codec mappings, the WebM container
-//! guidelines (CodecPrivate of VP9). Blocks have presentation times alone.
+//! PURE. Sources: RFC 9559 5.1.3 (Cluster), 5.1.4 (Tracks), 10 (blocks and lacing), the Matroska codec mappings, the WebM
+//! container guidelines (CodecPrivate of VP9). Blocks have a presentation time but no decode time.
 
 use bytes::Bytes;
 
@@ -22,7 +22,7 @@ const BLOCK: u32 = 0xA1;
 const PIXEL_WIDTH: u32 = 0xB0;
 const PIXEL_HEIGHT: u32 = 0xBA;
 
-/// Reads all elements; ends where they do.
+/// Reads the elements up to the first one that is incomplete or invalid.
 pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError> {
     let mut reader = Reader {
         chunk,
@@ -34,7 +34,7 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
     let mut at = 0;
     while let Some(Read::Got(Header { id, size, len, .. })) = chunk.get(at..).map(ebml::header) {
         let body = at + len;
-        // Segments and Clusters are entered, whatever their size: what is inside follows.
+        // Segments and Clusters are entered regardless of their size, since it may be unknown: their children follow.
         if matches!(id, SEGMENT | CLUSTER) {
             at = body;
             continue;
@@ -57,7 +57,7 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
 
 struct Reader<'a> {
     chunk: &'a Bytes,
-    /// ns of a tick.
+    /// Duration of a tick in ns.
     scale: u64,
     /// Timestamp of the Cluster in ticks.
     cluster: u64,
@@ -105,7 +105,7 @@ impl Reader<'_> {
             let private = child(CODEC_PRIVATE).unwrap_or_default();
             let size = child(VIDEO).and_then(size);
             let codec = match known.codec {
-                // Features where MP4 and FLV have a record.
+                // CodecPrivate of VP9 is a list of features, not the record that MP4 and FLV contain.
                 VideoCodec::Vp9 => Some(Codec::Vp9(Vp9::of_features(private, size))),
                 other => stated(other, private, size),
             };
@@ -121,7 +121,7 @@ impl Reader<'_> {
                 Track::Other => continue,
             };
         }
-        // Tracks that change would have begun another chunk: the first count.
+        // The first Tracks count: different ones begin another chunk, so further ones here are repetitions.
         if self.tracks.entries.is_empty() {
             self.tracks = tracks;
         }
@@ -149,7 +149,7 @@ impl Reader<'_> {
         let (Some(track), Some(frames)) = (track, block.frames_in(&body)) else {
             return;
         };
-        // A lace has the time of its first frame alone: the others follow by DefaultDuration.
+        // A laced block has only the time of its first frame: the others follow at intervals of DefaultDuration.
         let step = entry.default_duration.and_then(|ns| i64::try_from(ns).ok()).unwrap_or(0);
         for (index, range) in (0i64..).zip(frames) {
             let data = restored(entry, body.slice(range));
@@ -165,7 +165,7 @@ impl Reader<'_> {
     }
 }
 
-/// Puts back what header stripping took.
+/// Puts the bytes that header stripping removed back in front of a frame.
 fn restored(entry: &TrackEntry, frame: Bytes) -> Bytes {
     if entry.stripped.is_empty() {
         frame
@@ -186,7 +186,7 @@ fn is_key(entry: &TrackEntry, frame: &[u8], flagged: bool) -> bool {
     .is_some_and(|picture| picture.key.is_key())
 }
 
-/// The size that a `Video` element states.
+/// Returns the picture size in a `Video` element.
 fn size(video: &[u8]) -> Option<Size> {
     let pixels = |id| {
         let found = ebml::children(video).flatten().find(move |child| child.id == id)?;

@@ -1,4 +1,4 @@
-//! What is in force in a Matroska stream: header, tracks, time scale; and the units emitted with them.
+//! Stores what is in force in a Matroska stream (header, tracks, time scale) and emits the units that use it.
 //!
 //! PURE.
 
@@ -14,42 +14,42 @@ use super::block::Classified;
 use super::head::{DEFAULT_SCALE, Head};
 use super::tracks::{TrackEntry, Tracks};
 
-/// A block whose place and meaning are known.
+/// A block that has been read and classified.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
     /// Offset of its SimpleBlock or BlockGroup.
     pub(super) at: u64,
-    /// Offset where that ends.
+    /// Offset of its end.
     pub(super) end_at: u64,
     pub(super) track: Track,
     pub(super) key: Key,
     pub(super) pts: Option<u64>,
     pub(super) end: Option<u64>,
-    /// What of a picture is in it.
+    /// Which part of a picture it contains.
     pub(super) part: nal::Part,
-    /// It is the rest of the picture before: another slice, or the second field.
+    /// Whether it is the rest of the previous picture: another slice, or the second field.
     pub(super) is_rest: bool,
-    /// Whether a key frame has parameter sets in band, and what they are.
+    /// Summary of the parameter sets of a key frame of H.264 or H.265; `None` for every other frame.
     pub(super) sets: Option<Sets>,
     /// The parameter sets in band.
     pub(super) in_band: Vec<nal::ParameterSet>,
 }
 
-/// Parameter sets in band.
+/// Summary of the in-band parameter sets of a key frame.
 #[derive(Clone, Debug)]
 pub(super) struct Sets {
     has_all: bool,
     config: Option<u64>,
-    /// RFC 6381 name of the first SPS, where `config` was not in force when it was seen.
+    /// RFC 6381 name from the first SPS, if `config` was not in force when the frame was read.
     name: Option<String>,
 }
 
-/// Where a unit is put.
+/// The place of a unit, which determines the header of a chunk that begins there.
 #[derive(Clone, Debug)]
 pub(super) enum CutPoint {
-    /// At the start of a Cluster: the head alone goes before it.
+    /// At the start of a Cluster: the header is the head alone.
     Cluster,
-    /// In a Cluster of unknown size: a Cluster header follows the head.
+    /// In a Cluster of unknown size: the header is the head and this Cluster header.
     InCluster(Bytes),
     /// In a Cluster of known size, where no chunk can begin.
     Nowhere,
@@ -58,9 +58,10 @@ pub(super) enum CutPoint {
 /// The configuration in force.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// Key pictures lay where no chunk can begin, in Clusters that open with none; none has come since that a chunk can begin with.
+    /// Whether key frames came only where no chunk can begin, in Clusters that do not open with one, since the last key unit at
+    /// which a chunk can begin.
     pub(super) encloses_keys: bool,
-    /// The last Cluster opens with a key unit.
+    /// Whether the last place where a chunk can begin was a key unit.
     opens_with_key: bool,
     pub(super) tracks: Tracks,
     pub(super) container: Container,
@@ -68,15 +69,15 @@ pub(super) struct Stream {
     pub(super) scale: u64,
     /// Offset at which a Segment of known size ends.
     pub(super) segment_end: Option<u64>,
-    /// Bytes of the largest element so far whose size turned out to be right, or was not doubted.
+    /// Size in bytes of the largest element so far that was skipped because its size was in doubt, and whose size proved right.
     pub(super) largest: u64,
-    /// The input has ended: what is there of a block is all there will be.
+    /// Whether the input has ended, so that no more bytes of a block will come.
     pub(super) ended: bool,
     pub(super) fields: Fields,
-    /// Time of the last picture.
+    /// Time of the last picture in ns.
     pub(super) picture_pts: Option<u64>,
     init: Init,
-    /// Range of Tracks in the head.
+    /// Range of the Tracks element in the head.
     tracks_at: std::ops::Range<usize>,
     sets: nal::SetsInForce,
     /// Hash of the parameter sets in force.
@@ -124,18 +125,18 @@ impl Stream {
         self.init.info = Arc::new(tracks.info(None));
         self.parameter_sets = tracks.video().and_then(|v| v.parameter_sets);
         self.sets = nal::SetsInForce::new(tracks.video().map_or(&[], |v| &v.record));
-        // The first picture behind other Tracks replaces no parameter sets: the chunk has just begun.
+        // The first picture behind new Tracks causes no cut for its parameter sets: the chunk has just begun.
         self.video_seen = false;
         self.fields.configure(tracks.video().and_then(|v| v.sps.as_deref()));
         self.picture_pts = None;
         self.tracks = tracks;
     }
 
-    /// Puts in force a Tracks element, in the place of the head's; a chunk that begins with it needs the returned header.
+    /// Replaces the Tracks element of the head. Returns the header of a chunk that begins with the new element.
     pub(super) fn replace_tracks(&mut self, element: &[u8], tracks: Tracks) -> Init {
         let before = self.init.head.get(..self.tracks_at.start).unwrap_or_default();
         let after = self.init.head.get(self.tracks_at.end..).unwrap_or_default();
-        // The payload of that chunk begins with the new Tracks: its header must have none.
+        // The payload of that chunk begins with the new Tracks, so its header must not contain any.
         let without = [before, after].concat();
         let with = [before, element, after].concat();
         self.tracks_at = self.tracks_at.start..self.tracks_at.start.saturating_add(element.len());
@@ -147,17 +148,17 @@ impl Stream {
         }
     }
 
-    /// Octets of the head.
+    /// Returns the length of the head in octets.
     pub(super) fn head_len(&self) -> usize {
         self.init.head.len()
     }
 
-    /// The header of a chunk that begins at a Cluster.
+    /// Returns the header of a chunk that begins at a Cluster.
     pub(super) fn init(&self) -> Init {
         self.init.clone()
     }
 
-    /// The header of a chunk whose payload begins with a head of its own.
+    /// Returns the empty header of a chunk whose payload begins with a head of its own.
     pub(super) fn no_init(&self) -> Init {
         Init {
             head: Bytes::new(),
@@ -165,13 +166,13 @@ impl Stream {
         }
     }
 
-    /// `ns` of a Cluster's timestamp and a block's; what is shown before 0 is taken for 0.
+    /// Returns the time in ns for the timestamps of a Cluster and a block. A negative time becomes 0.
     pub(super) fn pts(&self, cluster: u64, relative: i16) -> Option<u64> {
         let ticks = i64::try_from(cluster).ok()?.checked_add(i64::from(relative))?;
         u64::try_from(ticks.max(0)).ok()?.checked_mul(self.scale)
     }
 
-    /// What there is to remember of the parameter sets of a picture.
+    /// Returns the summary of the parameter sets of a key frame; `None` for any other frame or codec.
     pub(super) fn sets(&self, entry: &TrackEntry, classified: &Classified) -> Option<Sets> {
         let picture = &classified.picture;
         if !picture.key.is_key() || !matches!(entry.codec, VideoCodec::H264 | VideoCodec::H265) {
@@ -189,7 +190,7 @@ impl Stream {
         })
     }
 
-    /// Emits a unit, behind the end of the picture before it.
+    /// Emits a unit, and before it the end of the previous picture if that is due.
     pub(super) fn unit(&mut self, at: u64, frame: &Frame, place: &CutPoint, marks: &mut Vec<Mark>) {
         self.passed(at, marks);
         let new_codec_config = self.is_new_codec_config(frame, place);
@@ -236,7 +237,7 @@ impl Stream {
                 kind: MarkKind::Notice(Notice::NoParameterSets),
             });
         }
-        // Sets in the header of every chunk make up for those that are not in band.
+        // A key frame without parameter sets in band is no problem if the header of every chunk contains them.
         let is_bare = frame.sets.as_ref().is_some_and(|s| !s.has_all);
         if is_bare && !self.noticed && self.tracks.video().is_some_and(|v| v.parameter_sets.is_none()) {
             self.noticed = true;
@@ -247,8 +248,8 @@ impl Stream {
         }
     }
 
-    /// Whether parameter sets in band replace others; then they are in force. Where no chunk can begin they are put in
-    /// force without a cut: the payload contains them.
+    /// Puts new in-band parameter sets in force. Returns whether they replace others and a chunk can begin here. Where no chunk
+    /// can begin no cut is needed, because the payload contains the sets.
     fn is_new_codec_config(&mut self, frame: &Frame, place: &CutPoint) -> bool {
         let Some(sets) = frame.sets.as_ref() else { return false };
         if sets.config.is_none() || sets.config == self.parameter_sets {
@@ -262,23 +263,23 @@ impl Stream {
         replaces && !matches!(place, CutPoint::Nowhere)
     }
 
-    /// Returns where the last key frame ends, until that is emitted.
+    /// Returns the offset where the last key frame ends, until its mark has been emitted.
     pub(super) fn picture_end(&self) -> Option<u64> {
         self.picture_end
     }
 
-    /// More of the last picture ends at `end`.
+    /// Moves the end of the last key frame to `end`, because more of the picture has come.
     pub(super) fn extend_picture(&mut self, end: u64) {
         self.picture_end = self.picture_end.map(|_| end);
     }
 
-    /// The last key frame was cut off at `end`, whatever its size says.
+    /// Ends the last key frame at `end` at the latest, because its announced size was wrong.
     pub(super) fn end_picture_at(&mut self, end: u64, marks: &mut Vec<Mark>) {
         self.picture_end = self.picture_end.map(|at| at.min(end));
         self.passed(end, marks);
     }
 
-    /// Tells of the end of the last key frame once `pos` has come there.
+    /// Emits the end of the last key frame if `pos` has reached it.
     pub(super) fn passed(&mut self, pos: u64, marks: &mut Vec<Mark>) {
         if let Some(at) = self.picture_end.take_if(|at| pos >= *at) {
             marks.push(Mark {
@@ -288,7 +289,7 @@ impl Stream {
         }
     }
 
-    /// Bytes are missing, or too many: ends that were announced are nowhere now.
+    /// Forgets all announced ends: bytes are missing or inserted, so their offsets are no longer valid.
     pub(super) fn forget_ends(&mut self) {
         self.picture_end = None;
         self.segment_end = None;

@@ -245,7 +245,7 @@ fn a_cluster_that_opens_with_sound_is_a_key_unit_if_its_first_picture_is_key() {
         let data = cat(&[&head, &cluster]);
         let mut scanner = Matroska::new();
         let mut marks = Vec::new();
-        // All but the picture's frame: nothing can be said yet.
+        // Everything except the frame of the picture: nothing can be decided yet.
         let before = head.len() + at[2] + 9;
         scanner.push(&data[..before], &mut marks).unwrap();
         assert_eq!((marks.len(), scanner.settled()), (0, head.len() as u64));
@@ -397,7 +397,7 @@ fn stripped_headers_are_put_back_before_judging() {
     let compression = cat(&[&el(0x4254, &[3]), &el(0x4255, &[0, 0, 0])]);
     let encodings = el(0x6D80, &el(0x6240, &el(0x5034, &compression)));
     let head = head_of(&[&track(1, 1, "V_MPEG4/ISO/AVC", AVCC, &encodings)]);
-    // As the flags say otherwise, only the bytes can tell.
+    // The flags are wrong on purpose: only the bytes show which frames are key.
     let blocks = [
         el(0xA3, &block(1, 0, 0, &IDR[3..])),
         el(0xA3, &block(1, 40, 0x80, &SLICE[3..])),
@@ -554,7 +554,7 @@ fn tracks_in_mid_stream_count_only_if_they_differ() {
     assert_eq!(changes.len(), 1);
     let (at, unit) = changes[0];
     assert_eq!(*at, data.len() - vp8.len() - other.len());
-    // What goes before the new Tracks is all of the head but the old.
+    // The header in front of the new Tracks is the head without the old ones.
     let init = unit.init.as_ref().unwrap();
     assert_eq!(init.head, head[..head.len() - same.len()]);
     let last = all.last().unwrap().1.init.as_ref().unwrap();
@@ -588,7 +588,7 @@ fn other_parameter_sets_in_band_are_a_new_configuration() {
         all[2].1.init.as_ref().unwrap().info.codecs.as_deref(),
         Some("avc1.64001F,mp4a.40.2")
     );
-    // Where no chunk can begin none is asked for.
+    // No cut is requested where no chunk can begin.
     let known = closed_cluster(0, &blocks);
     assert!(
         units(&scan(&cat(&[&head(), &known])))
@@ -701,7 +701,7 @@ fn a_last_block_that_is_cut_off_is_a_unit_but_its_picture_has_no_end() {
         assert_eq!(places(&marks, &MarkKind::PictureEnd), [head.len() + at[1]]);
         assert!(places(&marks, &MarkKind::Damage).is_empty());
     }
-    // Too little to judge by: no chunk is to begin there.
+    // Too few bytes to classify the frame: no chunk may begin there.
     let data = cat(&[&head, &cluster[..at[2] + 14]]);
     assert_eq!(keys(&scan(&data)), [head.len()]);
 }
@@ -738,7 +738,7 @@ fn an_empty_cluster_is_a_unit_as_well() {
     assert_eq!(all[1].1.key, Key::Closed);
 }
 
-/// Something of everything.
+/// A stream with one of each kind of element.
 fn sample() -> Vec<u8> {
     let group = el(
         0xA0,
@@ -769,7 +769,7 @@ fn sample() -> Vec<u8> {
     cat(&parts)
 }
 
-/// Feeds in slices of those lengths, over and over, and checks the promises on the way.
+/// Feeds the input in slices of these lengths, repeated cyclically, and checks the guarantees of a scanner after each.
 pub(crate) fn scan_sliced(data: &[u8], lengths: &[usize]) -> Option<Vec<Mark>> {
     let (mut scanner, mut marks) = (Matroska::new(), Vec::new());
     let (mut rest, mut settled, mut last, mut told) = (data, 0, 0, 0);
@@ -888,7 +888,7 @@ fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
 
 #[test]
 fn blocks_of_a_running_cluster_behind_the_head_are_no_part_of_it() {
-    // A sink that joins a running muxer gets the head of its caps, then what is left of a Cluster.
+    // A sink that joins a running muxer gets the head from the caps, then the rest of a Cluster.
     let (cluster, _) = open_cluster(5000, &[video(0, IDR), video(40, SLICE)]);
     let group = el(0xA0, &el(0xA1, &block(1, 80, 0, SLICE)));
     let huge = el(0xA3, &block(1, 0, 0x80, &vec![0x41; 5 << 20]));
@@ -907,7 +907,7 @@ fn blocks_of_a_running_cluster_behind_the_head_are_no_part_of_it() {
             assert_eq!(unit.init.as_ref().unwrap().head, head);
         }
     }
-    // Sound alone is worth keeping, and a head in mid-stream is no place to join at.
+    // In an audio-only stream, and behind a head in mid-stream, the rest of a Cluster is damage.
     let sound = head_of(&[&aac()]);
     let (clear, _) = open_cluster(0, &[audio(0)]);
     for before in [Vec::new(), cat(&[&head(), &cluster])] {

@@ -163,7 +163,7 @@ fn key_pictures_at_the_border_of_a_buffer_are_found_after_eos_and_a_flush_too() 
     big.extend([7; 400]);
     let size = u32::try_from(big.len() - 4).unwrap();
     big[..4].copy_from_slice(&size.to_be_bytes());
-    // A large SEI first, so that one look at the first bytes does not do.
+    // A large SEI first, so that the first bytes alone are not enough to classify the picture.
     let sei = [&300u32.to_be_bytes()[..], &[6], &[5; 299]].concat();
     let picture = [&sei[..], &big].concat();
     let (cluster, _) = open_cluster(0, &[video(0, &picture), video(40, SLICE), video(80, &picture)]);

@@ -1,4 +1,4 @@
-//! The `Tracks` element: what the streams are, and how a block of each is looked into.
+//! Parses the `Tracks` element: what the streams are, and how their blocks are parsed.
 //!
 //! PURE. Sources: RFC 9559 5.1.4, the Matroska codec mappings (draft-ietf-cellar-codec), the codec
 //! registrations for `vp09` (VP Codec ISO Media File Format Binding) and `av01` (AV1 Codec ISO Media File Format Binding 5).
@@ -26,25 +26,26 @@ const CONTENT_COMPRESSION: u32 = 0x5034;
 const CONTENT_COMP_ALGO: u32 = 0x4254;
 const CONTENT_COMP_SETTINGS: u32 = 0x4255;
 
-/// Most tracks of a segment, so that finding a block's takes bounded time; track numbers over 127 are unheard of.
+/// Maximum number of tracks of a Segment, so that finding the track of a block takes bounded time. Real files have far fewer:
+/// track numbers over 127 do not occur in practice.
 const MAX_TRACKS: usize = 256;
 
 /// One `TrackEntry`.
 #[derive(Clone, Debug)]
 pub(super) struct TrackEntry {
     pub(super) number: u64,
-    /// Whose units its blocks are: of several tracks of video or sound the first alone
-    /// is [`Track::Video`] or [`Track::Audio`].
+    /// The track of its units: only the first video track is [`Track::Video`] and only the first audio track is
+    /// [`Track::Audio`].
     pub(super) track: Track,
-    /// What it carries, also where it is a further track of that kind.
+    /// What it contains, also if it is a further track of that kind.
     kind: Track,
     pub(super) codec: VideoCodec,
     pub(super) framing: Option<Framing>,
-    /// Bytes that header stripping took from the front of each frame.
+    /// Bytes that header stripping removed from the front of each frame.
     pub(super) stripped: Vec<u8>,
-    /// `DefaultDuration`, ns of a frame.
+    /// `DefaultDuration` of a frame in ns.
     pub(super) default_duration: Option<u64>,
-    /// What `CodecPrivate` says of the duration of a frame of AAC, ns.
+    /// Duration of an AAC frame in ns, from `CodecPrivate`.
     pub(super) frame_duration: Option<u64>,
     /// Hash of the parameter sets in `CodecPrivate`, comparable with [`nal::Picture::config`].
     pub(super) parameter_sets: Option<u64>,
@@ -59,12 +60,12 @@ pub(super) struct TrackEntry {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tracks {
     pub(super) entries: Vec<TrackEntry>,
-    /// Hash of what a decoder is set up with: equal for two `Tracks` that differ in names, languages or UIDs alone.
+    /// Hash of the elements that configure a decoder: equal for two `Tracks` that differ only in names, languages or UIDs.
     pub(super) config: u64,
 }
 
 impl Tracks {
-    /// From the data of a `Tracks` element.
+    /// Parses the data of a `Tracks` element.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Malformed> {
         work::count(body.len());
         let mut hasher = DefaultHasher::new();
@@ -99,18 +100,18 @@ impl Tracks {
         self.entries.iter().any(|e| e.track == track)
     }
 
-    /// The first video track, the one whose pictures count.
+    /// Returns the first video track, whose pictures decide on cuts.
     pub(super) fn video(&self) -> Option<&TrackEntry> {
         self.entries.iter().find(|e| e.track == Track::Video)
     }
 
-    /// Returns what is known of the streams. `video` replaces the name of the video codec if parameter sets in band differ.
+    /// Returns the description of the streams. `video` replaces the name of the video codec if parameter sets in band differ.
     pub(super) fn info(&self, video: Option<&str>) -> StreamInfo {
         let of = |kind| self.entries.iter().filter(move |e| e.kind == kind);
         let video = of(Track::Video).map(|e| video.filter(|_| e.track == Track::Video).or(e.name.as_deref()));
         let mut names = Vec::new();
         for name in video.chain(of(Track::Audio).map(|e| e.name.as_deref())) {
-            // Each once, however many tracks there are in as many languages.
+            // Each name once: a file may have one audio track per language, all with the same codec.
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -200,9 +201,9 @@ impl<'a> RawEntry<'a> {
     }
 }
 
-/// What `ContentEncodings` does to frames and to `CodecPrivate`.
+/// Effect of `ContentEncodings` on frames and on `CodecPrivate`.
 struct Encoding {
-    /// Bytes to put back in front of frames; `None` where they cannot be looked into.
+    /// Bytes to put back in front of frames; `None` if the frames cannot be parsed (compressed, encrypted).
     stripped: Option<Vec<u8>>,
     is_private_plain: bool,
 }
@@ -220,7 +221,7 @@ impl Encoding {
             all.is_private_plain &= scope & 2 == 0;
             if scope & 1 != 0 {
                 count += 1;
-                // Stripping twice is legal and unheard of.
+                // Two encodings of the frames are legal but do not occur in practice: not supported.
                 all.stripped = stripped.filter(|_| count == 1);
             }
         }
@@ -228,9 +229,10 @@ impl Encoding {
     }
 }
 
-/// Scope of one `ContentEncoding`, and what it strips where it does nothing else (RFC 9559 5.1.4.1.31).
+/// Returns the scope of one `ContentEncoding`, and the stripped bytes if header stripping is all it does (RFC 9559 5.1.4.1.31).
 fn encoding(body: &[u8]) -> (u64, Option<Vec<u8>>) {
-    // The defaults: all frames, compression, zlib.
+    // The defaults: all frames, compression, zlib. Unreadable values below count as the worst case, so that such frames are not
+    // parsed.
     let (mut scope, mut kind, mut algo, mut settings) = (1, 0, 0, &[][..]);
     for child in ebml::children(body).flatten() {
         match child.id {
@@ -248,14 +250,14 @@ fn encoding(body: &[u8]) -> (u64, Option<Vec<u8>>) {
             _ => {}
         }
     }
-    // 3 is header stripping; more than a few bytes are not to be put before every frame.
+    // 3 is header stripping. Limited, because the bytes are copied in front of every frame.
     let strips = kind == 0 && algo == 3 && settings.len() <= 1024;
     (scope, strips.then(|| settings.to_vec()))
 }
 
-/// How NAL units are delimited; `None` leaves it to the first bytes of a frame.
+/// Returns how NAL units are delimited; `None` means that the first bytes of a frame decide.
 fn framing(codec: VideoCodec, private: &[u8]) -> Option<Framing> {
-    // configurationVersion is 1: anything else is no record.
+    // configurationVersion is 1 in every record.
     if private.first() != Some(&1) {
         return None;
     }
@@ -267,7 +269,7 @@ fn framing(codec: VideoCodec, private: &[u8]) -> Option<Framing> {
     size.map(Framing::Length)
 }
 
-/// RFC 6381 name of a Matroska codec.
+/// Returns the RFC 6381 name of a Matroska codec.
 fn name(codec_id: &[u8], private: &[u8]) -> Option<String> {
     let fixed = match codec_id {
         b"V_MPEG4/ISO/AVC" => return codec::avc_from_record(private),
@@ -301,7 +303,7 @@ fn name(codec_id: &[u8], private: &[u8]) -> Option<String> {
     Some(fixed.into())
 }
 
-/// `vp09.PP.LL.DD` from the VP9 CodecPrivate of WebM: features of an id, a length and a value each.
+/// Returns `vp09.PP.LL.DD` from the VP9 CodecPrivate of WebM: a list of features, each with ID, length and value.
 fn vp9_name(private: &[u8]) -> Option<String> {
     let feature = |id| {
         let mut rest = private;

@@ -1,7 +1,7 @@
-//! An element larger than any before: its size may be wrong. A flipped bit in it would pass over minutes of a Cluster of unknown
-//! size in silence.
+//! Handles elements larger than any before, whose size may be wrong. A flipped bit in the size would silently skip minutes of a
+//! Cluster of unknown size.
 //!
-//! PURE. The next Cluster, or head, inside of it shows it.
+//! PURE. A Cluster or a head inside the element reveals a wrong size.
 
 use super::super::Mark;
 use super::super::feed::{Step, len64};
@@ -9,11 +9,11 @@ use super::super::work;
 use super::ebml::Read;
 use super::{Parser, plausible};
 
-/// An element up to this size is believed in any case: 64 KiB.
+/// Element sizes up to this one are always accepted: 64 KiB.
 const SURE: u64 = 64 << 10;
 
 impl Parser {
-    /// Passes over an element of `total` bytes at `element_at`.
+    /// Skips an element of `total` bytes at `element_at`.
     pub(super) fn pass(&mut self, total: u64) -> Step {
         if total <= self.stream.largest.max(SURE) {
             return Step::Pass(total);
@@ -22,12 +22,12 @@ impl Parser {
         Step::Pass(1)
     }
 
-    /// Passes over what of an element that ends at `end` is in `view`, unless a Cluster begins in it.
+    /// Skips the part of an element that is in `view`. The element ends at `end`, or earlier if a Cluster or a head begins in it.
     pub(super) fn pass_unsure(&mut self, end: u64, pos: u64, view: &[u8], marks: &mut Vec<Mark>) -> Step {
         let left = end.saturating_sub(pos);
         if left == 0 {
             self.unsure = None;
-            // Its size has proved right: as large ones are believed from here on.
+            // The size proved right: elements up to this size are accepted from now on.
             self.stream.largest = self.stream.largest.max(end - self.element_at);
             return Step::Pass(0);
         }

@@ -1,54 +1,54 @@
-//! Access units of H.264 and H.265 out of the PES packets of one chunk, which need not be aligned with each other: a picture may go on in
-//! further packets, end in front of the next one's beginning, or share its packet with others.
+//! Assembles access units of H.264 and H.265 from the PES packets of one chunk. The two need not be aligned: a picture may
+//! continue in further packets, end in front of the next picture in one packet, or share its packet with others.
 //!
-//! PURE. Sources: ISO/IEC 13818-1 2.4.3.7 (a time stamp is that of the first access unit that begins in the packet), ITU-T H.264
-//! 7.4.1.2.3 and H.265 7.4.2.4.4 (first NAL unit of an access unit). NAL units are given out behind lengths of four bytes.
+//! PURE. Sources: ISO/IEC 13818-1 2.4.3.7 (a timestamp belongs to the first access unit that begins in the packet), ITU-T H.264
+//! 7.4.1.2.3 and H.265 7.4.2.4.4 (first NAL unit of an access unit). NAL units are returned behind lengths of four bytes.
 
 use crate::container::nal::{Framing, VideoCodec, find_start_code, opens_with_delimiter};
 use crate::container::samples::{Sample, units};
 
-/// Step to a picture without a time and without one behind it: 25 pictures a second, ns.
+/// Assumed duration in ns of a picture if neither it nor any later one has a timestamp: 25 pictures a second.
 const STEP: i64 = 40_000_000;
 
-/// What a NAL unit means for where access units begin.
+/// Position of a NAL unit in its access unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// Stands in front of a picture: delimiter, parameter sets, SEI.
+    /// In front of a picture: delimiter, parameter sets, SEI.
     Before,
     /// The first slice of a picture.
     First,
-    /// Belongs to what stands before it.
+    /// Belongs to the picture before it.
     More,
 }
 
-/// The picture at hand.
+/// The picture that is being assembled.
 #[derive(Debug)]
 struct Open {
     data: Vec<u8>,
     times: Times,
-    /// Where the length of the last NAL unit stands.
+    /// Position of the length of the last NAL unit.
     last: usize,
     has_slice: bool,
 }
 
-/// Decode and presentation time, ns.
+/// Decode and presentation time in ns.
 type Times = Option<(i64, i64)>;
 
-/// Gathers pictures.
+/// Assembles pictures.
 #[derive(Debug, Default)]
 pub(super) struct AccessUnits {
     open: Option<Open>,
-    /// The last packet ended with a start code: what begins is in the next one, with the time of this one if that has none.
+    /// `Some` if the last packet ended with a start code: its times. They apply to the unit in the next packet if that has none.
     code_at_end: Option<Times>,
     done: Vec<(Times, Vec<u8>)>,
-    /// Nothing is missing between the last of them and the picture at hand.
+    /// Whether nothing is missing between the last of `done` and the open picture.
     is_next: bool,
 }
 
 impl AccessUnits {
-    /// Takes the elementary stream bytes of the next PES packet. `note` is told each NAL unit that begins in it.
+    /// Takes the elementary stream bytes of the next PES packet. Calls `note` for each NAL unit that begins in it.
     pub(super) fn packet(&mut self, codec: VideoCodec, data: &[u8], times: Times, mut note: impl FnMut(&[u8])) {
-        // A start code may lie in two packets: its zeros look like the end of the unit before.
+        // A start code may be split over two packets: its zeros then look like the end of the previous unit.
         let zeros = self.take_split_code(data);
         let (carried, earlier): (&[u8], Times) = match self.code_at_end.take() {
             Some(earlier) => (&[0, 0, 1], earlier),
@@ -62,7 +62,7 @@ impl AccessUnits {
             &joined
         };
         let first = find_start_code(data, 0).unwrap_or(data.len());
-        // In front of the first start code stands the rest of the last unit of the packet before.
+        // The bytes in front of the first start code are the rest of the last unit of the previous packet.
         self.extend(data.get(..first).unwrap_or_default());
         let mut times = times.or(earlier);
         for unit in units(data) {
@@ -70,7 +70,7 @@ impl AccessUnits {
             let role = role(codec, unit);
             let begins = match &self.open {
                 Some(open) => open.has_slice && role != Role::More,
-                // The rest of a picture whose beginning is not there.
+                // `More` here is the rest of a picture whose beginning is missing: it begins nothing.
                 None => role != Role::More,
             };
             if begins {
@@ -87,7 +87,7 @@ impl AccessUnits {
             }
             let Some(open) = &mut self.open else { continue };
             if role != Role::More && !open.has_slice {
-                // What stood in front of it in a packet of its own has its time only where it has none itself.
+                // A prefix may have come in a packet of its own. Its time applies only if the picture's own packet has none.
                 open.times = times.take().or(open.times);
             }
             open.has_slice |= role != Role::Before;
@@ -97,21 +97,21 @@ impl AccessUnits {
             open.data.extend_from_slice(unit);
         }
         self.code_at_end = data.ends_with(&[0, 0, 1]).then_some(times);
-        // Zeros at the end of a packet may belong to the last unit: it may go on.
+        // Zeros at the end of a packet may belong to the last unit, which may continue in the next packet.
         let zeros = data.iter().rev().take_while(|byte| **byte == 0).count();
         if first < data.len() {
             self.extend(data.get(data.len() - zeros..).unwrap_or_default());
         }
     }
 
-    /// Packets are missing: what is open has no end.
+    /// Drops the open picture, because packets are missing: its end is unknown.
     pub(super) fn lose(&mut self) {
         (self.open, self.code_at_end) = (None, None);
         self.is_next = false;
     }
 
-    /// A slice comes that is not the first of its picture. Parameter sets or SEI alone in front of it, without a delimiter, were repeated
-    /// for it: it goes on with the picture before.
+    /// Handles a slice that is not the first of its picture. If only parameter sets or SEI are in front of it, without a
+    /// delimiter, they were repeated for this slice: reopens the previous picture, to which the slice belongs.
     fn rejoin(&mut self, codec: VideoCodec) {
         let is_repeated = |open: &mut Open| {
             let framing = Framing::Length(4);
@@ -133,7 +133,7 @@ impl AccessUnits {
         }
     }
 
-    /// Returns the pictures. One without a time stands evenly between its neighbours.
+    /// Returns the pictures. Those without a timestamp are spaced evenly between their neighbours.
     pub(super) fn finish(mut self) -> Vec<Sample> {
         self.close();
         let times: Vec<_> = self.done.iter().map(|(times, _)| *times).collect();
@@ -144,7 +144,7 @@ impl AccessUnits {
                 let next = times.get(index..)?.iter().position(Option::is_some).map(|at| index + at);
                 let step = next
                     .and_then(|next| Some((times.get(next).copied()??.0 - time) / i64::try_from(next - before).ok()?))
-                    // Times that go back leave no room between them.
+                    // Timestamps that go back leave no time between them: the assumed step is used.
                     .filter(|step| *step > 0)
                     .unwrap_or(STEP);
                 let time = time + step * i64::try_from(index - before).ok()?;
@@ -163,7 +163,8 @@ impl AccessUnits {
         timed.collect()
     }
 
-    /// Takes zeros back that are the beginning of a start code which ends in the next packet. Returns how many.
+    /// Removes zeros at the end of the open picture if they are the beginning of a start code that ends in `data`, the next
+    /// packet. Returns their number.
     fn take_split_code(&mut self, data: &[u8]) -> usize {
         let Some(open) = &mut self.open else { return 0 };
         let zeros = open.data.iter().rev().take_while(|byte| **byte == 0).count().min(3);
@@ -176,7 +177,7 @@ impl AccessUnits {
         zeros
     }
 
-    /// The last NAL unit goes on.
+    /// Appends `data` to the last NAL unit.
     fn extend(&mut self, data: &[u8]) {
         if let Some(open) = self.open.as_mut().filter(|open| !open.data.is_empty()) {
             open.data.extend_from_slice(data);
@@ -194,7 +195,7 @@ impl AccessUnits {
 }
 
 impl Open {
-    /// Takes zeros behind the last NAL unit away: they belong to the next start code, since no unit ends in one.
+    /// Removes zeros at the end of the last NAL unit: no unit ends with a zero byte, so they belong to the next start code.
     fn trim(&mut self) {
         let body = self.data.get(self.last + 4..).unwrap_or_default();
         let zeros = body.iter().rev().take_while(|byte| **byte == 0).count();
@@ -214,10 +215,10 @@ impl Open {
 fn role(codec: VideoCodec, unit: &[u8]) -> Role {
     let &[code, ..] = unit else { return Role::More };
     let (before, slice, header) = match codec {
-        // H.264 table 7-1: SEI, SPS, PPS, delimiter; 14 and 15 stand in front of pictures of SVC and MVC.
+        // H.264 table 7-1: SEI, SPS, PPS, delimiter; 14 and 15 precede pictures of SVC and MVC.
         VideoCodec::H264 => (matches!(code & 0x1f, 6..=9 | 14 | 15), matches!(code & 0x1f, 1 | 2 | 5), 1),
         _ => (
-            // H.265 table 7-1: VPS, SPS, PPS, delimiter, prefix SEI. Suffix SEI (40) belongs to the picture before.
+            // H.265 table 7-1: VPS, SPS, PPS, delimiter, prefix SEI. A suffix SEI (40) belongs to the picture before it.
             matches!(code >> 1 & 0x3f, 32..=35 | 39),
             matches!(code >> 1 & 0x3f, 0..=31),
             2,

@@ -1,4 +1,4 @@
-//! How long the sound in a PES packet is, from the headers of its frames.
+//! Computes the duration of the audio in a PES packet from the headers of its frames.
 //!
 //! PURE. Sources: ISO/IEC 14496-3 1.A.2 (ADTS), ISO/IEC 11172-3 2.4.2.3 and 13818-3 2.4.2.3 (MPEG audio), ETSI TS 102 366
 //! 4.4.1 and E.1.2.2 (AC-3, E-AC-3), the control header of Opus in MPEG-TS (Opus encapsulation in
@@ -6,7 +6,7 @@
 
 use super::super::codec::AAC_RATES;
 
-/// The fields of a frame's header.
+/// Length in bytes, number of samples and sampling rate in Hz of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FrameHeader {
     len: usize,
@@ -14,7 +14,8 @@ struct FrameHeader {
     rate: u64,
 }
 
-/// Returns the duration in ns of the complete frames in `data`, which begins with one; `None` if their kind is unknown.
+/// Returns the duration in ns of the complete frames in `data`, which begins with a frame. Returns `None` if the first is not
+/// complete or of an unknown kind.
 pub(super) fn duration(mut data: &[u8]) -> Option<u64> {
     let (mut samples, mut rate) = (0u64, 0);
     let mut last = None;
@@ -28,10 +29,10 @@ pub(super) fn duration(mut data: &[u8]) -> Option<u64> {
     (samples * 1_000_000_000).checked_div(rate)
 }
 
-/// `last` is the frame before, which LATM may refer to.
+/// Reads the header of a frame. `last` is the previous frame, whose configuration LATM may reuse.
 fn header(data: &[u8], last: Option<FrameHeader>) -> Option<FrameHeader> {
     let frame = match *data {
-        // ADTS first: its syncword is also that of MPEG audio, with a layer that is reserved there.
+        // ADTS first: it has the syncword of MPEG audio, with a layer value that is reserved there.
         [0xff, b1, ..] if b1 & 0xf6 == 0xf0 => adts(data),
         [0xff, b1, ..] if b1 >> 5 == 7 => mpeg(data),
         [0x0b, 0x77, ..] => ac3(data),
@@ -39,7 +40,7 @@ fn header(data: &[u8], last: Option<FrameHeader>) -> Option<FrameHeader> {
         [0x56, b1, ..] if b1 & 0xe0 == 0xe0 => loas(data, last),
         _ => None,
     };
-    // A frame of length 0 would never move on.
+    // A frame of length 0 would make the caller loop forever.
     frame.filter(|frame| frame.len > 0 && frame.rate > 0)
 }
 
@@ -54,7 +55,7 @@ fn adts(data: &[u8]) -> Option<FrameHeader> {
 }
 
 fn mpeg(data: &[u8]) -> Option<FrameHeader> {
-    /// kbit/s by version (1; 2 and 2.5) and layer (I, II, III).
+    /// Bit rates in kbit/s by version (1; 2 and 2.5), layer (I, II, III) and index.
     const BITRATES: [[[usize; 14]; 3]; 2] = [
         [
             [32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448],
@@ -68,11 +69,11 @@ fn mpeg(data: &[u8]) -> Option<FrameHeader> {
         ],
     ];
     let &[_, b1, b2, ..] = data else { return None };
-    // 3 is 1, 2 is 2, 0 is 2.5.
+    // Version: 3 is MPEG-1, 2 is MPEG-2, 0 is MPEG-2.5.
     let version = b1 >> 3 & 3;
     let layer = 3usize.checked_sub(usize::from(b1 >> 1 & 3))?;
     let low = usize::from(version != 3);
-    // Index 0 is the free format, whose frames do not say how long they are; 15 is forbidden.
+    // Index 0 is the free format, whose frame headers do not contain the length; 15 is forbidden.
     let kbits = BITRATES.get(low)?.get(layer)?.get(usize::from(b2 >> 4).checked_sub(1)?)?;
     let base: u64 = *[44_100, 48_000, 32_000].get(usize::from(b2 >> 2 & 3))?;
     let rate = match version {
@@ -103,14 +104,14 @@ fn ac3(data: &[u8]) -> Option<FrameHeader> {
         32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640,
     ];
     let &[_, _, b2, b3, b4, b5, ..] = data else { return None };
-    // bsid: over 10 it is E-AC-3, whose header begins otherwise.
+    // bsid over 10 means E-AC-3, whose header has another layout.
     if b5 >> 3 > 10 {
         if b2 >> 6 == 1 {
-            // A dependent substream is no time of its own.
+            // A dependent substream adds channels to another frame, not time.
             return None;
         }
         let (rate, blocks) = match usize::from(b4 >> 6) {
-            // fscod 3: fscod2 names half the rates, and numblkscod gives way to it: six blocks.
+            // fscod 3: fscod2 selects one of the half rates and takes the place of numblkscod; there are always six blocks.
             3 => (*RATES.get(usize::from(b4 >> 4 & 3))? / 2, 6),
             code => (*RATES.get(code)?, *[1, 2, 3, 6].get(usize::from(b4 >> 4 & 3))?),
         };
@@ -123,7 +124,7 @@ fn ac3(data: &[u8]) -> Option<FrameHeader> {
     let rate = *RATES.get(usize::from(b4 >> 6))?;
     let code = usize::from(b4 & 0x3f);
     let kbits = *KBITS.get(code / 2)?;
-    // 1536 samples, in words of 16 bits; at 44.1 kHz every other size is a word longer.
+    // 1536 samples, in words of 16 bits. At 44.1 kHz an odd code means one word more.
     let words = kbits * 1000 * 1536 / 16 / usize::try_from(rate).ok()?;
     let odd = usize::from(rate == 44_100 && code % 2 == 1);
     Some(FrameHeader {
@@ -133,10 +134,10 @@ fn ac3(data: &[u8]) -> Option<FrameHeader> {
     })
 }
 
-/// An access unit of Opus behind its control header.
+/// Reads an access unit of Opus behind its control header.
 fn opus(data: &[u8]) -> Option<FrameHeader> {
     let flags = *data.get(1)?;
-    // au_size: bytes of 255 add up, the first smaller one ends it.
+    // au_size is the sum of its bytes; the first byte below 255 is the last.
     let mut at = 2;
     let mut size = 0;
     loop {
@@ -172,17 +173,17 @@ fn opus(data: &[u8]) -> Option<FrameHeader> {
     })
 }
 
-/// A LOAS frame with the configuration of AAC in it, or with that of the frame before.
+/// Reads a LOAS frame that contains the configuration of AAC, or reuses that of the previous frame.
 fn loas(data: &[u8], last: Option<FrameHeader>) -> Option<FrameHeader> {
     let &[_, b1, b2, m0, ref rest @ ..] = data else { return None };
     let len = 3 + (usize::from(b1 & 0x1f) << 8 | usize::from(b2));
     if m0 & 0x80 != 0 {
-        // useSameStreamMux.
+        // useSameStreamMux: the frame has no configuration of its own.
         return last.map(|last| FrameHeader { len, ..last });
     }
     let &[m1, m2, m3, ..] = rest else { return None };
     if m0 & 0x40 != 0 {
-        // audioMuxVersion 1, whose fields have other places.
+        // audioMuxVersion 1 has another layout: not supported.
         return None;
     }
     let subframes = u64::from(m0 & 0x1f) << 1 | u64::from(m1 >> 7);

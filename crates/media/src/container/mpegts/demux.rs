@@ -1,6 +1,6 @@
-//! From packets to marks: sorts packets by PID, follows the tables, and hands PES packets to [`super::units`].
+//! Turns packets into marks: sorts packets by PID, follows the tables, and passes PES packets to [`super::units`].
 //!
-//! PURE. May touch one packet at a time.
+//! PURE. Handles one packet at a time.
 
 use super::super::{Fault, Init, Key, Mark, MarkKind, Notice, Track};
 use super::packet::{Continuity, Layout, Packet};
@@ -13,11 +13,11 @@ use super::units::{Stream, Units};
 // A PID has 13 bits (2.4.3.2).
 const PIDS: usize = 1 << 13;
 
-/// What to do with a PID.
+/// How the packets of a PID are handled.
 mod role {
-    /// Not known: nothing.
+    /// No table describes this PID.
     pub(super) const UNKNOWN: u8 = 0;
-    /// A table that is passed over (CAT, SDT, EIT …).
+    /// A table that is not read (CAT, SDT, EIT …).
     pub(super) const TABLE: u8 = 1;
     pub(super) const PAT: u8 = 2;
     pub(super) const MAP: u8 = 3;
@@ -29,6 +29,7 @@ mod role {
     pub(super) fn standard(pid: usize) -> u8 {
         match pid {
             0 => PAT,
+            // CAT, TSDT, IPMP and reserved PIDs (13818-1 table 2-3), and the tables of DVB (EN 300 468 table 1).
             1..0x20 => TABLE,
             0x1fff => NULL,
             _ => UNKNOWN,
@@ -36,8 +37,8 @@ mod role {
     }
 }
 
-// Roles are bytes, and the first five are taken.
-/// Most elementary streams of a PMT that are followed.
+// A role is a byte, and the values 0 to 4 have other meanings.
+/// Maximum number of elementary streams of a PMT that are followed.
 const MAX_STREAMS: usize = 250;
 
 /// Reads the packets of one transport stream.
@@ -52,11 +53,11 @@ pub(super) struct Demux {
     early: Vec<u16>,
     /// The packets of those PIDs, until the first PMT describes them.
     held: Vec<Held>,
-    /// Whether more came than is held.
+    /// Whether some of these packets were not stored or were dropped, so that `held` must stay empty.
     is_too_early: bool,
-    /// Bytes of packets before the first PMT.
+    /// Number of bytes of packets before the first PMT.
     unmapped: u64,
-    /// Where the last unit without a PMT begins; `None` until the stream is taken to have none.
+    /// Offset of the last unit without a PMT; `None` until the stream is treated as one without a PMT.
     unmapped_unit: Option<u64>,
     /// Whether the absence of a PMT has been reported.
     is_reported: bool,
@@ -72,14 +73,14 @@ struct Held {
     raw: Box<[u8]>,
 }
 
-/// Most bytes from the first packet before the first PMT that are held for it.
+/// Maximum distance in bytes from the first packet that is held for the first PMT to the last one.
 const MAX_EARLY: u64 = 1 << 20;
 
-/// Bytes of packets without a PMT after which the stream is taken to have none, until one comes: 2 MiB. At 20 Mbit/s that is
-/// less than the second between two tables.
+/// Number of bytes without a PMT after which the stream is treated as one without a PMT, until one comes: 2 MiB. At 20 Mbit/s
+/// this is less than the second between two tables.
 const MAX_UNMAPPED: u64 = 2 << 20;
 
-/// Bytes from one unit to the next while the stream is taken to have no PMT: a second at 64 kbit/s.
+/// Number of bytes from one unit to the next in a stream without a PMT: a second at 64 kbit/s.
 const UNMAPPED_UNIT: u64 = 8 << 10;
 
 impl Demux {
@@ -120,7 +121,7 @@ impl Demux {
             role::UNKNOWN => {
                 if packet.payload.is_none() {
                     self.tables.pad_run();
-                    // It may announce the jump of a counter (2.4.3.5), which `replay` has to know of.
+                    // It may announce a jump of the continuity counter (2.4.3.5), which `replay` must not mistake for a loss.
                     if packet.discontinuity && !self.held.is_empty() {
                         self.hold(packet);
                     }
@@ -135,18 +136,18 @@ impl Demux {
             self.pass_unmapped(packet, marks);
         }
         let end = packet.at.saturating_add(packet.raw.len() as u64);
-        // A unit that is never decided would hold back every mark behind it.
+        // A unit that stays undecided would hold back every mark behind it.
         while let Some(slot) = self.out.overdue(end) {
             self.units.force(slot, &mut self.out, marks);
         }
         Ok(())
     }
 
-    /// A packet before the first PMT. Above [`MAX_UNMAPPED`] bytes chunks are cut by arrival, as of a stream of an unknown
-    /// container, until a PMT comes.
+    /// Counts a packet before the first PMT. After [`MAX_UNMAPPED`] bytes it emits units so that chunks are cut by arrival time,
+    /// like a stream of an unknown container, until a PMT comes.
     fn pass_unmapped(&mut self, packet: &Packet<'_>, marks: &mut Vec<Mark>) {
         self.unmapped += packet.raw.len() as u64;
-        // Tables may yet belong to the next unit, with the PMT behind them.
+        // No unit inside a run of tables: a PMT may follow, and then a chunk begins with the whole run.
         if self.unmapped <= MAX_UNMAPPED || self.tables.run_start().is_some() {
             return;
         }
@@ -160,13 +161,13 @@ impl Demux {
         {
             self.unmapped_unit = Some(packet.at);
             let mut unit = self.out.unit(Track::Other, Init::default());
-            // A place to cut, as of a stream of an unknown container: where decoding can begin is not known.
+            // A place to cut, as in a stream of an unknown container: it is unknown where decoding can begin.
             unit.key = Key::Closed;
             self.out.put(packet.at, [Some(MarkKind::Unit(unit)), None, None], marks);
         }
     }
 
-    /// Reports once that there is no PMT.
+    /// Reports the absence of a PMT, once.
     fn report(&mut self, at: u64, marks: &mut Vec<Mark>) {
         if !std::mem::replace(&mut self.is_reported, true) {
             marks.push(Mark {
@@ -176,18 +177,18 @@ impl Demux {
         }
     }
 
-    /// Decides what the marks behind it wait for.
+    /// Decides the first undecided unit, for which the marks behind it wait.
     pub(super) fn release(&mut self, marks: &mut Vec<Mark>) {
         if let Some(slot) = self.out.front() {
             self.units.force(slot, &mut self.out, marks);
         }
     }
 
-    /// Packets that come before a PMT are no longer held for it: decides everything, with the packets up to `end` read.
+    /// Decides everything and stops holding packets for the first PMT. `end` is the offset up to which packets have been read.
     pub(super) fn give_up(&mut self, end: u64, marks: &mut Vec<Mark>) {
         self.release(marks);
         if self.lacks_program() {
-            // In front of the first unit, which is no key unit for this very reason.
+            // In front of the first unit: the missing PMT is the reason why that is no key unit.
             let at = if self.out.has_begun() {
                 self.settled(end)
             } else {
@@ -200,7 +201,7 @@ impl Demux {
         self.begin(end, marks);
     }
 
-    /// Whether packets with payload have come, and no PMT that says what they are.
+    /// Returns whether packets with payload have come without a PMT that describes them.
     pub(super) fn lacks_program(&self) -> bool {
         !self.mapped && !self.early.is_empty()
     }
@@ -214,7 +215,7 @@ impl Demux {
             self.early.push(packet.pid);
         }
         let first = self.held.first().map_or(packet.at, |held| held.at);
-        // What is held holds `settled` back, and with it every chunk.
+        // Held packets keep `settled` at the first of them, and with it every chunk. So their number has a limit.
         if packet.at.saturating_sub(first) > MAX_EARLY {
             self.is_too_early = true;
             self.held = Vec::new();
@@ -227,7 +228,7 @@ impl Demux {
         }
     }
 
-    /// Reads the packets that came before the first PMT, where a unit of its streams begins in them.
+    /// Reads the packets that came before the first PMT, if a unit of the PMT's streams begins in them.
     fn replay(&mut self, marks: &mut Vec<Mark>) {
         let held = std::mem::take(&mut self.held);
         let packets: Vec<Packet<'_>> = held
@@ -242,9 +243,9 @@ impl Demux {
         if !packets.iter().any(opens) {
             return;
         }
-        // The input's head is empty all the same: its first chunk is the input, byte for byte.
+        // The head of the input stays empty nevertheless: the first chunk is a verbatim copy of the input.
         self.out.begin(u64::MAX, marks);
-        // Nothing of a stream that is read now came before its PMT unseen.
+        // The video packets are read now, so none of them counts as unread.
         self.early.retain(|pid| Some(*pid) != video);
         for packet in packets {
             let role = self.roles.get(usize::from(packet.pid)).copied().unwrap_or(role::UNKNOWN);
@@ -274,8 +275,9 @@ impl Demux {
         self.units.flush_sound(&mut self.out, marks);
     }
 
-    /// Packets of a stream are missing before the one at `packet`: emits damage at `at`, once for the loss. The other streams show it with
-    /// their next packets, some of which lie behind a key picture that continues after it.
+    /// Reports that packets of a stream are missing before the one at `packet`: emits damage at `at`, once for each loss. The
+    /// other streams show the same loss only with their next packets. If a key unit begins before those, a second mark would flag
+    /// two chunks for one loss.
     fn lose(&mut self, index: usize, packet: u64, at: u64, marks: &mut Vec<Mark>) {
         if self.units.before(index) >= self.damaged_at {
             self.damaged_at = packet;
@@ -283,31 +285,32 @@ impl Demux {
         }
     }
 
-    /// Emits damage at `at`: bytes that are no packet, or a broken one. Which PID lost data shows in the continuity counters.
+    /// Emits damage at `at`: bytes that are no packet, or a broken packet. The continuity counters show later which PID lost
+    /// data.
     pub(super) fn damage(&mut self, at: u64, marks: &mut Vec<Mark>) {
         self.tables.end_run();
-        // The gap in the counter of the stream whose packet it is comes later, maybe behind a key picture.
+        // The gap in the continuity counter shows later, maybe in the next chunk: it must not count as another loss.
         self.damaged_at = at;
-        // What came before it would have to be reported first.
+        // Replaying the held packets later would emit marks below this one.
         self.is_too_early |= !self.held.is_empty();
         self.held = Vec::new();
         self.units.flush_sound(&mut self.out, marks);
         self.out.put(at, [Some(MarkKind::Damage), None, None], marks);
     }
 
-    /// Packets were lost on any PID.
+    /// Handles a loss of packets of any PID.
     pub(super) fn lost_sync(&mut self, marks: &mut Vec<Mark>) {
         self.units.close_all(&mut self.out, marks);
         self.forget();
     }
 
-    /// What comes next follows on nothing.
+    /// Forgets tables and continuity counters: the next packets do not continue the last ones.
     fn forget(&mut self) {
         self.tables.reset();
         self.units.reset_counters();
     }
 
-    /// Drops what is half read. Before the first mark, moves the first unit to `origin`.
+    /// Drops partially read packets and tables. Moves the first unit to `origin` if no mark has been emitted.
     pub(super) fn restart(&mut self, origin: u64) {
         self.forget();
         self.units.restart();
@@ -315,7 +318,7 @@ impl Demux {
         self.out.restart(origin);
     }
 
-    /// The input ends at `end`.
+    /// Ends the input at `end`.
     pub(super) fn finish(&mut self, end: u64, marks: &mut Vec<Mark>) {
         self.units.close_all(&mut self.out, marks);
         self.tables.end_run();
@@ -329,14 +332,14 @@ impl Demux {
         }
     }
 
-    /// Makes the first unit before the bytes below it are settled, with the packets up to `end` read.
+    /// Emits the first unit if bytes above its offset are settled. `end` is the offset up to which packets have been read.
     pub(super) fn begin(&mut self, end: u64, marks: &mut Vec<Mark>) {
         if !self.out.has_begun() {
             self.out.begin(self.settled(end), marks);
         }
     }
 
-    /// Everything below is decided, with the packets up to `end` read.
+    /// Returns the offset below which everything is decided. `end` is the offset up to which packets have been read.
     pub(super) fn settled(&self, end: u64) -> u64 {
         let undecided = self.out.first_undecided().or(self.tables.run_start()).unwrap_or(end);
         self.held.first().map_or(undecided, |held| held.at.min(undecided))
@@ -361,7 +364,7 @@ impl Demux {
         if continuity == Continuity::Gap {
             self.units.flush_sound(&mut self.out, marks);
             self.units.close(index, &mut self.out, marks);
-            // The unit begins with the tables in front of it: damage behind those would be out of order.
+            // The unit begins at the tables in front of this packet. Damage at the packet would be behind the unit, out of order.
             let at = if begins { self.tables.place(packet.at).at } else { packet.at };
             self.lose(index, packet.at, at, marks);
         }
@@ -374,7 +377,7 @@ impl Demux {
         self.tables.end_run();
     }
 
-    /// A PMT with another content than before, or the first.
+    /// Takes the first PMT, or one whose content differs from the previous one.
     fn configure(&mut self, new: NewMap, marks: &mut Vec<Mark>) {
         let streams: Vec<Elementary> = new
             .streams
@@ -410,12 +413,12 @@ impl Demux {
             info: self.out.info.clone(),
         };
         if self.unmapped_unit.take().is_some() {
-            // What is open holds no pictures that anyone could find.
+            // In the open chunk, cut by arrival, no picture was recognised: a cut is due at the next key unit.
             self.out
                 .put(new.place.at, [Some(MarkKind::StreamsChanged), None, None], marks);
         }
         if new.first {
-            // A picture whose beginning is unknown: the stream was joined in the middle.
+            // Video packets came before the PMT and were not read: the stream was joined in the middle of a picture.
             if self.units.video_pid().is_some_and(|pid| self.early.contains(&pid)) {
                 self.units.join();
                 let unit = self.out.unit(Track::Video, init);
@@ -439,7 +442,7 @@ impl Demux {
         for (role, pid) in (role::STREAM..=u8::MAX).zip(pids) {
             self.set(pid, role);
         }
-        // Behind the streams, so that the PID of a PMT stays one.
+        // After the streams, so that a damaged PMT cannot turn the PID of a PMT into that of a stream.
         let maps: Vec<u16> = self.tables.map_pids().collect();
         for pid in maps {
             self.set(pid, role::MAP);

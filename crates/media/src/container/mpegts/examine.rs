@@ -1,4 +1,4 @@
-//! What the first bytes of a PES packet turn out to be.
+//! Examines the first bytes of a PES packet.
 //!
 //! PURE.
 
@@ -17,23 +17,23 @@ pub(super) struct Flags {
     pub(super) scrambled: bool,
 }
 
-/// What a PES packet turned out to be.
+/// Content of a PES packet.
 pub(super) enum Found<'a> {
-    /// Nothing that a unit begins with.
+    /// No unit begins here.
     Nothing,
-    /// No PES packet.
+    /// The bytes are no PES packet.
     Broken,
-    /// A unit.
+    /// A unit begins here.
     Unit {
         pts: Option<u64>,
         data: &'a [u8],
         picture: Option<Picture>,
-        /// The rest of another picture stands in front of it.
+        /// Whether the rest of another picture is in front of it.
         is_behind_rest: bool,
     },
 }
 
-/// What a PES packet of video is judged by, beside its bytes.
+/// What decides on a PES packet of video, besides its bytes.
 pub(super) struct Judging<'a> {
     fields: &'a Fields,
     is_shared: bool,
@@ -45,14 +45,15 @@ impl<'a> Judging<'a> {
     pub(super) fn of(fields: &'a Fields, packing: &Packing, lacks_headers: bool, is_complete: bool) -> Self {
         Self {
             fields,
-            // Two fields look like two pictures.
+            // Two fields of one frame look like two pictures, so in interlaced video the observation proves nothing.
             is_shared: packing.is_shared() && !fields.is_interlaced(),
             is_complete,
             lacks_headers,
         }
     }
 
-    /// The key frame behind the first one, if that is none; `None` if the whole packet is needed to decide.
+    /// Returns a key frame behind the first picture if that is not key. Returns outer `None` if the whole packet is needed, and
+    /// `Some(None)` if there is no such key frame.
     fn later(&self, verdict: &Verdict, video: Video, data: &[u8], has_pts: bool, hints: Hints) -> Option<Option<Picture>> {
         if !video.is_parsed() {
             return Some(None);
@@ -70,7 +71,7 @@ impl<'a> Judging<'a> {
     }
 }
 
-/// Looks into the first bytes of a PES packet; `None` where more are needed, never once it is `complete`.
+/// Examines the first bytes of a PES packet. Returns `None` if more bytes are needed, but never if it is complete.
 pub(super) fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Judging<'_>) -> Option<Found<'a>> {
     let complete = judging.is_complete;
     let by_flag = |key| Picture {
@@ -78,7 +79,7 @@ pub(super) fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Jud
         ..Picture::plain(key)
     };
     if flags.scrambled {
-        // Of a scrambled packet the transport header alone can be read: its flag is all there is.
+        // Only the transport header of a scrambled packet can be read, so its flag decides.
         let key = if flags.random_access { Key::Closed } else { Key::No };
         return Some(Found::Unit {
             pts: None,
@@ -90,10 +91,10 @@ pub(super) fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Jud
     let (pts, scrambled, data) = match Header::parse(pes) {
         Header::More if !complete => return None,
         Header::More => (None, false, &[][..]),
-        // What is no PES packet on a PID of unknown use can be a table.
+        // A private stream may contain tables, which are no PES packets: no damage.
         Header::Broken if kind == Kind::Other => return Some(Found::Nothing),
         Header::Broken => return Some(Found::Broken),
-        // What is scrambled shows nothing of what it is: neither names, lengths nor parameter sets.
+        // Scrambled data shows neither names, durations nor parameter sets.
         Header::Whole {
             pts, scrambled: true, ..
         } => (pts, true, &[][..]),
@@ -131,8 +132,8 @@ pub(super) fn examine<'a>(kind: Kind, pes: &'a [u8], flags: Flags, judging: &Jud
     };
     Some(match verdict {
         Verdict::Continues => Found::Nothing,
-        // The container's word is no word on parameter sets.
-        // Nor on pictures that are shown before this one and need what was before it.
+        // The container's flag proves nothing about parameter sets, so their absence is not reported. Nor does it exclude
+        // pictures that are shown before this one and depend on earlier ones, so the key unit is open.
         Verdict::Begins(picture) if video == Video::Nal(VideoCodec::Unknown) => {
             let key = if picture.key.is_key() && !scrambled {
                 Key::Open

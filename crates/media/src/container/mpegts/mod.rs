@@ -1,16 +1,15 @@
-//! MPEG-2 transport streams: where access units begin, and the PAT and PMT that a chunk needs in front of them.
+//! Scanner for MPEG-2 transport streams: access units, and the PAT and PMT that a chunk needs in front of them.
 //!
 //! PURE. Sources: ISO/IEC 13818-1 (2.4), ETSI EN 300 468, the Blu-ray M2TS layout (192 bytes), ETSI TS 101 154.
 //!
 //! All bytes of a transport stream are payload: the first unit is at offset 0 with an empty header. A chunk that begins
-//! elsewhere opens with verbatim copies of the last complete PAT and PMT packets, unless these are directly before its
-//! first unit: then it begins with them and needs no header. Copies, because the next table in band then follows on in its
-//! continuity counter.
+//! elsewhere opens with copies of the last complete PAT and PMT packets, unless these are directly before its first unit: then
+//! it begins with them and needs no header. The copies are verbatim so that the continuity counter of the next table in band
+//! continues theirs.
 //!
 //! Layers: [`sync`] finds packets, [`packet`] reads their headers, [`demux`] sorts them, [`psi`] and [`tables`] follow PAT and
-//! PMT, [`units`] (with [`examine`], [`pes`], [`picture`], [`mpeg4`], [`packing`], [`sound`], [`names`] and [`stream`]) judges
-//! access units,
-//! [`reorder`] brings the marks into order.
+//! PMT, [`units`] (with [`examine`], [`pes`], [`picture`], [`mpeg4`], [`packing`], [`sound`], [`names`] and [`stream`])
+//! classifies access units, [`reorder`] sorts the marks.
 
 mod access_units;
 mod audio;
@@ -38,26 +37,26 @@ use self::packet::{Layout, Packet};
 use self::sync::Search;
 use super::{Container, Fault, Mark, Scanner};
 
-/// Bytes taken at once while packets are looked for.
+/// Number of bytes taken at once while searching for packets.
 const SEARCH_STEP: usize = 4096;
 
-/// Most bytes from the middle of a packet to its end, and one more.
+/// Length of the longest packet. A stream that is joined in the middle of a packet begins with fewer bytes than this.
 const MAX_REST: usize = 204;
 
 /// Scanner for MPEG-TS with packets of 188, 192 or 204 bytes.
 #[derive(Debug)]
 pub struct MpegTs {
-    /// Known since packets were found for the first time.
+    /// Known after packets have been found for the first time.
     layout: Option<Layout>,
     /// Whether packets are where they are expected.
     in_sync: bool,
     /// Whether the damage being skipped has been reported.
     damage_reported: bool,
-    /// Where the input begins, or goes on after an interruption.
+    /// Offset where the input begins, or continues after an interruption.
     start: u64,
     /// Absolute offset of `partial`, or of the next byte.
     at: u64,
-    /// A packet that is half there; while packets are looked for, what may be one.
+    /// An incomplete packet; during a search, the bytes that are being searched.
     partial: Vec<u8>,
     demux: Demux,
 }
@@ -69,7 +68,7 @@ impl Default for MpegTs {
 }
 
 impl MpegTs {
-    /// A scanner at the start of a stream.
+    /// Creates a scanner at the start of a stream.
     pub fn new() -> Self {
         Self {
             layout: None,
@@ -82,7 +81,7 @@ impl MpegTs {
         }
     }
 
-    /// Takes bytes while packets are where they are expected; returns those not taken.
+    /// Takes bytes while packets are where they are expected. Returns the bytes not taken.
     fn follow<'a>(&mut self, layout: Layout, data: &'a [u8], marks: &mut Vec<Mark>) -> Result<&'a [u8], Fault> {
         if !self.partial.is_empty() {
             let missing = layout.stride.saturating_sub(self.partial.len()).min(data.len());
@@ -90,7 +89,8 @@ impl MpegTs {
             self.partial.extend_from_slice(head);
             if self.partial.len() >= layout.stride {
                 self.drain(layout, marks)?;
-                // Out of step: what is here is looked through now, as it would be had it come in one piece.
+                // If sync was lost, the bytes in `partial` are searched now: the marks must not depend on how the input is
+                // sliced.
                 self.search(false, marks)?;
             }
             return Ok(rest);
@@ -104,7 +104,7 @@ impl MpegTs {
         Ok(rest)
     }
 
-    /// Takes the whole packets of `partial`.
+    /// Takes the complete packets of `partial`.
     fn drain(&mut self, layout: Layout, marks: &mut Vec<Mark>) -> Result<(), Fault> {
         let mut partial = std::mem::take(&mut self.partial);
         let taken = self.packets(layout, &partial, marks)?;
@@ -113,21 +113,21 @@ impl MpegTs {
         Ok(())
     }
 
-    /// Takes whole packets, up to one without its sync byte; returns how many bytes that were.
+    /// Takes complete packets, up to one without its sync byte. Returns the number of bytes taken.
     fn packets(&mut self, layout: Layout, data: &[u8], marks: &mut Vec<Mark>) -> Result<usize, Fault> {
         let mut taken = 0;
         for raw in data.chunks_exact(layout.stride) {
             if !layout.in_sync(raw) {
                 self.in_sync = false;
                 self.damage_reported = true;
-                // In this order: the units that are open lie in front of the damage.
+                // In this order, because the open units are in front of the damage.
                 self.demux.lost_sync(marks);
                 self.demux.damage(self.at, marks);
                 break;
             }
             match Packet::parse(raw, layout, self.at) {
                 Some(packet) => self.demux.packet(&packet, marks)?,
-                // One packet is broken: those behind it are still in step.
+                // Only this packet is broken: the next ones are still in sync.
                 None => self.demux.damage(self.at, marks),
             }
             taken += raw.len();
@@ -137,7 +137,7 @@ impl MpegTs {
         Ok(taken)
     }
 
-    /// Takes bytes while packets have to be found; returns those not taken.
+    /// Takes bytes while searching for packets. Returns the bytes not taken.
     fn seek<'a>(&mut self, data: &'a [u8], marks: &mut Vec<Mark>) -> Result<&'a [u8], Fault> {
         let (step, rest) = data.split_at(data.len().min(SEARCH_STEP));
         self.partial.extend_from_slice(step);
@@ -145,11 +145,11 @@ impl MpegTs {
         Ok(rest)
     }
 
-    /// Looks for packets in `partial` and takes those found, until more bytes are needed.
+    /// Searches for packets in `partial` and takes those found, until more bytes are needed.
     fn search(&mut self, complete: bool, marks: &mut Vec<Mark>) -> Result<(), Fault> {
         while !self.in_sync {
             match sync::search(&self.partial, self.layout, complete) {
-                // The rest of a packet, perhaps: who joins a live stream does so anywhere.
+                // Not reported as damage yet: it may be the rest of a packet, since a live stream can be joined anywhere.
                 Search::More(junk) if junk < MAX_REST && self.at == self.start && !complete => break,
                 Search::More(junk) => {
                     self.pass_over(junk, marks);
@@ -169,7 +169,7 @@ impl MpegTs {
         Ok(())
     }
 
-    /// Lets go of bytes that are no packets.
+    /// Skips `junk` bytes that are no packets. Reports the first of them as damage.
     fn pass_over(&mut self, junk: usize, marks: &mut Vec<Mark>) {
         if junk == 0 {
             return;
@@ -195,7 +195,7 @@ impl Scanner for MpegTs {
     }
 
     fn finish(&mut self, marks: &mut Vec<Mark>) {
-        // A fault in the last packets of the input changes nothing that was decided before them.
+        // A fault in the last packets is ignored: the units before them are already decided.
         let _ = self.search(true, marks);
         self.at = self.at.saturating_add(self.partial.len() as u64);
         self.partial = Vec::new();
@@ -215,7 +215,7 @@ impl Scanner for MpegTs {
     }
 
     fn restart(&mut self) {
-        // Half a packet stays payload, but nothing that comes after the flush completes it.
+        // An incomplete packet stays payload, but the bytes after the flush do not complete it.
         self.at = self.at.saturating_add(self.partial.len() as u64);
         self.partial.clear();
         self.in_sync = false;

@@ -1,7 +1,7 @@
-//! Pictures of MPEG-4 part 2.
+//! Classifies pictures of MPEG-4 part 2.
 //!
-//! PURE. Source: ISO/IEC 14496-2 6.2.2 to 6.2.5, table 6-3 (start codes). A decoder needs the video object layer (VOL), which comes in
-//! band: muxers that have it from a header of their own leave it out.
+//! PURE. Source: ISO/IEC 14496-2 6.2.2 to 6.2.5, table 6-3 (start codes). A decoder needs the video object layer (VOL), which is
+//! sent in band. Muxers that got it from a header of their own omit it.
 
 use std::hash::{DefaultHasher, Hasher};
 
@@ -13,21 +13,22 @@ use super::picture::Hints;
 /// vop_start_code.
 pub(super) const VOP: u8 = 0xb6;
 
-/// Returns whether what this start code begins stands in front of a picture: video_object, video_object_layer, visual_object_sequence,
-/// user_data, group_of_vop, visual_object.
+/// Returns whether a start code belongs to an element in front of a picture: video_object, video_object_layer,
+/// visual_object_sequence, user_data, group_of_vop, visual_object.
 pub(super) fn stands_before(code: u8) -> bool {
     matches!(code, 0..=0x2f | 0xb0 | 0xb2 | 0xb3 | 0xb5)
 }
 
-/// Judges the picture that `data` opens with; `None` if more bytes are needed. A key frame is a VOP of type I with a VOL before it, or
-/// alone where VOLs come no more. The flag of the container decides where no VOP is within [`MAX_PREFIX`] bytes.
+/// Classifies the picture at the start of `data`. Returns `None` if more bytes are needed. A key frame is a VOP of type I with a
+/// VOL before it, or without one if VOLs no longer come. The flag of the container decides if there is no VOP within
+/// [`MAX_PREFIX`] bytes.
 pub(super) fn classify(data: &[u8], complete: bool, hints: Hints) -> Option<Picture> {
     let is_cut = data.len() >= MAX_PREFIX;
     let data = data.get(..MAX_PREFIX).unwrap_or(data);
     work::count(data.len());
     let mut layers = DefaultHasher::new();
     let (mut layer, mut has_layer) = (None, false);
-    // Without a group_of_vop nothing says that no picture behind is shown before this one.
+    // Without a group_of_vop nothing excludes that later pictures are shown before this one and depend on earlier ones.
     let mut closed = false;
     let mut from = 0;
     while let Some(start) = find_start_code(data, from) {

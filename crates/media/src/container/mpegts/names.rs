@@ -1,4 +1,4 @@
-//! What is known of the streams: names of codecs, configurations.
+//! Determines the codec names and configurations of the streams.
 //!
 //! PURE.
 
@@ -13,23 +13,23 @@ use super::stream::{Audio, Kind, Video};
 use super::units::{Stream, Units};
 
 impl Units {
-    /// Notes the configuration of a key frame; true where a chunk has to begin for it.
+    /// Takes the configuration of a key frame. Returns whether it replaces another one, so that a chunk has to begin here.
     pub(super) fn take_config(&mut self, index: usize, video: Video, picture: &Picture, data: &[u8], out: &mut Reorder) -> bool {
         let Some(config) = picture.config else { return false };
         let before = self.config.replace(config);
         if before != Some(config) || self.fresh {
             self.name_video(index, video, picture, data, out);
         }
-        // Directly after a new PMT the chunk has just begun.
+        // Directly after a new PMT no cut is needed: the chunk has just begun.
         before.is_some_and(|before| before != config) && !self.fresh
     }
 
-    /// Takes the parameter sets of a key frame; `before` is the configuration in force in front of it. Returns whether one is
-    /// missing that came with an earlier key frame. Sets in front of other pictures may come again before they are used: they
-    /// do not count.
+    /// Takes the parameter sets of a key frame; `before` is the configuration in force in front of it. Returns whether a set is
+    /// missing that came with an earlier key frame. Sets in front of other pictures do not count: they may be repeated before
+    /// they are used.
     pub(super) fn lacks_a_set(&mut self, video: Video, data: &[u8], before: Option<u64>) -> bool {
         let Video::Nal(codec) = video else { return false };
-        // Another configuration needs none of the sets in force before it.
+        // A new configuration does not use the sets that were in force before it.
         if before != self.config {
             self.sets = SetsInForce::default();
         }
@@ -66,8 +66,8 @@ impl Units {
         }
     }
 
-    /// A stream that the PMT calls private without a descriptor can be sound all the same: some muxers have no other type for AAC
-    /// in packets of 192 bytes.
+    /// Recognises audio in a stream that the PMT calls private and gives no descriptor for: some muxers have no other type for
+    /// AAC in packets of 192 bytes.
     pub(super) fn recognise(&mut self, index: usize, packet: &Packet<'_>, payload: &[u8], out: &mut Reorder) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         if stream.kind == Kind::Other
@@ -85,7 +85,7 @@ impl Units {
         }
     }
 
-    /// Reports again what the streams are.
+    /// Updates the description of the streams in `out`.
     pub(super) fn update_info(&self, out: &mut Reorder) {
         let is_video = |s: &&Stream| matches!(s.kind, Kind::Video(_));
         let is_audio = |s: &&Stream| matches!(s.kind, Kind::Audio(_));
@@ -96,7 +96,7 @@ impl Units {
             has_video: self.video.is_some(),
             has_audio: self.streams.iter().any(|s| self.is_sound(s.kind)),
         };
-        // Another `Arc` only for another content: chunks compare it by address.
+        // A new `Arc` only if the content differs: chunks compare it by address.
         if *out.info != info {
             out.info = Arc::new(info);
         }

@@ -1,42 +1,42 @@
-//! One transport packet: header and adaptation field, ISO/IEC 13818-1 2.4.3.2 to 2.4.3.5.
+//! Parses one transport packet: header and adaptation field, ISO/IEC 13818-1 2.4.3.2 to 2.4.3.5.
 //!
-//! PURE. May touch only the bytes of the packet it is given.
+//! PURE. Reads only the bytes of one packet.
 
 /// The sync_byte of every packet.
 pub(super) const SYNC: u8 = 0x47;
 
-/// Bytes of a packet as the standard knows it.
+/// Length in bytes of a packet of the standard.
 const PACKET: usize = 188;
 
-/// How packets lie in the file.
+/// How packets are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// From one packet to the next.
+    /// Number of bytes from one packet to the next.
     pub(super) stride: usize,
-    /// Bytes before the sync byte that belong to the packet.
+    /// Number of bytes before the sync byte that belong to the packet.
     pub(super) lead: usize,
 }
 
 impl Layout {
-    /// As in the standard; with the arrival time of M2TS before it; with 16 bytes of Reed-Solomon parity after it.
+    /// As in the standard; with the arrival time of M2TS before each packet; with 16 bytes of Reed-Solomon parity after each.
     pub(super) const ALL: [Self; 3] = [
         Self { stride: PACKET, lead: 0 },
         Self { stride: 192, lead: 4 },
         Self { stride: 204, lead: 0 },
     ];
 
-    /// Whether `raw`, a whole packet, has its sync byte.
+    /// Returns whether `raw`, a complete packet, has its sync byte.
     pub(super) fn in_sync(self, raw: &[u8]) -> bool {
         raw.get(self.lead) == Some(&SYNC)
     }
 }
 
-/// A packet that has been looked into.
+/// A parsed packet.
 #[derive(Debug)]
 pub(super) struct Packet<'a> {
     /// Absolute offset of `raw`.
     pub(super) at: u64,
-    /// The packet as it lies in the file, with what its layout adds.
+    /// The packet as stored, with the bytes that its layout adds.
     pub(super) raw: &'a [u8],
     /// Packet identifier.
     pub(super) pid: u16,
@@ -50,12 +50,12 @@ pub(super) struct Packet<'a> {
     pub(super) discontinuity: bool,
     /// random_access_indicator.
     pub(super) random_access: bool,
-    /// The payload; `None` in a packet of adaptation field alone.
+    /// The payload; `None` if the packet has only an adaptation field.
     pub(super) payload: Option<&'a [u8]>,
 }
 
 impl<'a> Packet<'a> {
-    /// Looks into a whole packet. `None` where the transport_error_indicator is set or the header breaks the grammar.
+    /// Parses a complete packet. Returns `None` if transport_error_indicator is set or the header is invalid.
     pub(super) fn parse(raw: &'a [u8], layout: Layout, at: u64) -> Option<Self> {
         let packet = raw.get(layout.lead..layout.lead.checked_add(PACKET)?)?;
         let (&[_, b1, b2, b3], rest) = packet.split_first_chunk::<4>()?;
@@ -90,15 +90,15 @@ impl<'a> Packet<'a> {
 /// How a packet with payload continues its PID, by the continuity_counter (2.4.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Continuity {
-    /// Follows on, or nothing can be said.
+    /// The packet follows the last one, or there is no evidence against it.
     Next,
-    /// The last packet once more.
+    /// The packet is a duplicate of the last one.
     Duplicate,
     /// Packets are missing.
     Gap,
 }
 
-/// Follows the continuity_counter of one PID.
+/// Checks the continuity_counter of one PID.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
     /// The counter of the last packet and a piece of its payload.
@@ -109,10 +109,11 @@ pub(super) struct Counter {
 }
 
 impl Counter {
-    /// Judges a packet by its counter and its payload.
+    /// Compares the counter and the payload of a packet with those of the last one.
     pub(super) fn check(&mut self, packet: &Packet<'_>, payload: &[u8]) -> Continuity {
-        // A counter of 4 bits alone cannot distinguish a packet sent twice from the loss of 15; a piece of the payload can. In the
-        // first packet of a PES packet it holds the time stamp, and it lies near the header, which is in the cache.
+        // A counter of 4 bits alone cannot distinguish a packet sent twice from the loss of 15 packets; eight bytes of the
+        // payload can. In the first packet of a PES packet they include the timestamp. They are near the header, so already in
+        // the cache.
         let piece = payload
             .get(8..)
             .and_then(|p| p.first_chunk::<8>())
@@ -128,12 +129,12 @@ impl Counter {
         }
     }
 
-    /// Offset of the packet before the one that was judged last.
+    /// Returns the offset of the packet before the one that was checked last.
     pub(super) fn before(&self) -> u64 {
         self.before
     }
 
-    /// Forgets the last packet: whatever comes next follows on.
+    /// Forgets the last packet: the next one counts as its continuation.
     pub(super) fn reset(&mut self) {
         self.last = None;
     }

@@ -1,41 +1,41 @@
-//! Whether several pictures share a PES packet.
+//! Finds out whether several pictures share a PES packet.
 //!
-//! PURE. Most muxers write one picture in each, and then its first bytes decide. A stream whose first packets show otherwise is
-//! judged by all of each packet: a key frame may be the second in it.
+//! PURE. Most muxers write one picture into each packet; then its first bytes are enough to classify it. If the first packets of
+//! a stream contain several pictures, each packet is classified as a whole: a key frame may be the second picture in it.
 
 use super::super::nal::{VideoCodec, find_start_code};
 use super::super::work;
 use super::mpeg4;
 use super::stream::Video;
 
-/// PES packets that are looked at.
+/// Number of PES packets that are observed.
 const OBSERVED: u32 = 64;
 
-/// Bytes from a start code on that show whether a picture begins: start code, NAL header of two bytes, first byte of the slice; of
-/// MPEG-2 start code and `temporal_reference`.
+/// Number of bytes, counted from a start code, that show whether a picture begins: start code, NAL header of two bytes, first
+/// byte of the slice; for MPEG-2 the start code and `temporal_reference`.
 const NEEDED: usize = 6;
 
-/// What the PES packets of video hold.
+/// Observes the PES packets of a video stream.
 #[derive(Debug, Default)]
 pub(super) struct Packing {
-    /// PES packets seen.
+    /// Number of PES packets so far.
     packets: u32,
-    /// Pictures that began in the one at hand.
+    /// Number of pictures that began in the current one.
     pictures: u32,
-    /// The last picture of MPEG-2 in it, which both of its fields name.
+    /// `temporal_reference` of the last MPEG-2 picture in it, which both fields of a frame share.
     reference: Option<u16>,
-    /// The last bytes of it.
+    /// Its last bytes.
     tail: Vec<u8>,
     is_shared: bool,
 }
 
 impl Packing {
-    /// Returns whether a PES packet held more than one picture.
+    /// Returns whether a PES packet contained more than one picture.
     pub(super) fn is_shared(&self) -> bool {
         self.is_shared
     }
 
-    /// A PES packet begins.
+    /// Starts a PES packet.
     pub(super) fn begin(&mut self) {
         self.packets = self.packets.saturating_add(1);
         self.pictures = 0;
@@ -43,13 +43,13 @@ impl Packing {
         self.tail.clear();
     }
 
-    /// Looks at more bytes of the elementary stream.
+    /// Observes more bytes of the elementary stream.
     pub(super) fn observe(&mut self, video: Video, data: &[u8]) {
         if self.is_shared || self.packets > OBSERVED {
             return;
         }
         work::count(data.len());
-        // Copied are only the few bytes around the border: a whole picture passes here for each of the first packets.
+        // Copies only the few bytes around the border between two slices: all bytes of the first packets pass through here.
         let border = self.tail.len();
         self.tail
             .extend_from_slice(data.get(..data.len().min(NEEDED - 1)).unwrap_or_default());
@@ -65,7 +65,7 @@ impl Packing {
     }
 }
 
-/// Returns how many pictures begin in front of `end`, of those that `data` holds enough of.
+/// Returns how many pictures begin before `end`. Counts only those of which `data` contains [`NEEDED`] bytes.
 fn pictures(video: Video, data: &[u8], end: usize, reference: &mut Option<u16>) -> u32 {
     let (mut from, mut count) = (0, 0);
     while let Some(start) = find_start_code(data, from).filter(|start| *start < end)
@@ -77,7 +77,7 @@ fn pictures(video: Video, data: &[u8], end: usize, reference: &mut Option<u16>) 
                 code == 0 && std::mem::replace(reference, of) != of
             }
             Video::Mpeg4 => code == mpeg4::VOP,
-            // A first_mb_in_slice of 0 is a single bit of 1; H.265 has first_slice_segment_in_pic_flag there.
+            // first_mb_in_slice 0 is coded as a single 1 bit; in H.265 this bit is first_slice_segment_in_pic_flag.
             Video::Nal(VideoCodec::H264) => matches!(code & 0x1f, 1 | 5) && second & 0x80 != 0,
             Video::Nal(_) => code >> 1 & 0x3f < 32 && third & 0x80 != 0,
         });

@@ -1,4 +1,4 @@
-//! PES packet headers and their time stamps (ISO/IEC 13818-1 2.4.3.6, 2.4.3.7).
+//! Parses PES packet headers and unwraps their timestamps (ISO/IEC 13818-1 2.4.3.6, 2.4.3.7).
 //!
 //! PURE.
 
@@ -11,22 +11,22 @@ pub(super) enum Header<'a> {
     More,
     /// No PES packet begins here.
     Broken,
-    /// Whole.
+    /// The header is complete.
     Whole {
-        /// Presentation time stamp, 33 bit at 90 kHz.
+        /// Presentation timestamp: 33 bits at 90 kHz.
         pts: Option<u64>,
-        /// PES_scrambling_control is not 0.
+        /// Whether PES_scrambling_control is not 0.
         scrambled: bool,
-        /// The elementary stream's bytes that are there.
+        /// The available bytes of the elementary stream.
         data: &'a [u8],
     },
 }
 
 impl<'a> Header<'a> {
-    /// Reads the header that `pes` begins with.
+    /// Reads the header at the start of `pes`.
     pub(super) fn parse(pes: &'a [u8]) -> Self {
         let expected = [0u8, 0, 1];
-        // As far as there are bytes: the prefix may be split over packets.
+        // Compares only the available bytes: the prefix may be split over packets.
         if pes.iter().zip(expected).any(|(&b, e)| b != e) {
             return Self::Broken;
         }
@@ -61,7 +61,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// Returns whether all of the packet is there. False for PES_packet_length 0, which video mostly has (2.4.3.7).
+/// Returns whether the packet is complete. Always false for PES_packet_length 0, which most video has (2.4.3.7).
 pub(super) fn is_whole(pes: &[u8]) -> bool {
     match pes.get(4..6) {
         Some(&[high, low]) if high != 0 || low != 0 => pes.len() >= 6 + usize::from(u16::from_be_bytes([high, low])),
@@ -69,29 +69,29 @@ pub(super) fn is_whole(pes: &[u8]) -> bool {
     }
 }
 
-/// The 33 bits of a PTS or DTS field.
+/// Returns the 33 bits of a PTS or DTS field.
 fn timestamp(field: &[u8; 5]) -> u64 {
     let [a, b, c, d, e] = field.map(u64::from);
     (a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1
 }
 
-/// Time stamps of 33 bits wrap there.
+/// Timestamps of 33 bits wrap here.
 const WRAP: i64 = 1 << 33;
-/// Times less than a minute apart confirm each other.
+/// Timestamps less than a minute apart confirm each other.
 const CLOSE: i64 = 60 * 90_000;
 
-/// Unwraps the 33 bit time stamps of one stream. Each stream has its own: private streams may count from anywhere, and must
-/// not move those of the pictures.
+/// Unwraps the 33-bit timestamps of one stream. Each stream has a clock of its own: private streams may count from any value and
+/// must not affect the times of the pictures.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Clock(Unwrapper);
 
 impl Clock {
-    /// Returns the clock of a stream that begins while another is at that of `other`.
+    /// Creates the clock of a stream that begins near the current time of `other`.
     pub(super) fn beside(other: Self) -> Self {
         Self(Unwrapper::near(other.0.confirmed()))
     }
 
-    /// Returns whether no time stamp has come.
+    /// Returns whether no timestamp has come.
     pub(super) fn is_new(&self) -> bool {
         self.0.confirmed().is_none()
     }
@@ -99,9 +99,9 @@ impl Clock {
     /// Returns the time of `pts` in ns.
     pub(super) fn nanoseconds(&mut self, pts: u64) -> u64 {
         let time = self.0.unwrap(i64::try_from(pts).unwrap_or_default(), WRAP, CLOSE);
-        // Only pictures shown before the first time stamp, itself close to 0, can be below.
+        // Negative only for pictures that are shown before the first timestamp if that is close to 0.
         let ticks = u64::try_from(time).unwrap_or_default();
-        // Rounded: a ninth of 100 µs is no whole number of ns.
+        // Rounded to the nearest ns: a tick is 100/9 µs.
         ticks.saturating_mul(100_000).saturating_add(4) / 9
     }
 }

@@ -1,4 +1,4 @@
-//! What the first bytes of a PES packet of video are: a key frame, another, or the rest of one that began before.
+//! Classifies the first bytes of a PES packet of video: a key frame, another picture, or the rest of the previous picture.
 //!
 //! PURE. Sources: ITU-T H.264 7.4.1.2.3 and H.265 7.4.2.4.4 (first NAL unit of an access unit), ISO/IEC 13818-2 6.2.2 and 6.2.3.
 
@@ -10,27 +10,27 @@ use super::super::work;
 use super::mpeg4;
 use super::stream::Video;
 
-/// What a PES packet of video holds.
+/// Content of a PES packet of video.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// A picture begins.
     Begins(Picture),
-    /// A picture begins behind the rest of the one before.
+    /// A picture begins behind the rest of the previous picture.
     BeginsBehindRest(Picture),
-    /// More of the last picture: encoders split those over 64 KiB, or send each slice in a packet of its own.
+    /// More of the last picture: encoders split pictures over 64 KiB, or send each slice in a PES packet of its own.
     Continues,
 }
 
-/// What besides its bytes says of a picture whether it is a key.
+/// What decides, besides its bytes, whether a picture is a key frame.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Hints {
-    /// The flag of the PES packet: it decides where the bytes show nothing.
+    /// random_access_indicator of the PES packet: it decides if the bytes show nothing.
     pub(super) is_flagged: bool,
-    /// Headers that a decoder needs come no more: a group of pictures without them is a place to cut.
+    /// Whether the headers that a decoder needs no longer come: then the stream may be cut at a group of pictures without them.
     pub(super) lacks_headers: bool,
 }
 
-/// Judges the elementary stream bytes of a PES packet; `None` where more are needed.
+/// Classifies the elementary stream bytes of a PES packet. Returns `None` if more bytes are needed.
 pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete: bool, hints: Hints) -> Option<Verdict> {
     if video != Video::Nal(VideoCodec::Unknown) && has_pts && begins_picture(video, data, false) == Some(false) {
         return classify_behind_tail(video, data, complete, hints);
@@ -52,14 +52,14 @@ pub(super) fn classify_video(video: Video, data: &[u8], has_pts: bool, complete:
     })
 }
 
-/// Returns whether what `data` opens with is the rest of a picture that began before, although parameter sets or SEI stand in front of
-/// the slice: `h264parse config-interval=-1` repeats the sets in front of each slice of a key frame that comes to it alone.
+/// Returns whether `data` opens with the rest of the previous picture, although parameter sets or SEI are in front of the slice:
+/// `h264parse config-interval=-1` repeats the sets in front of each slice of a key frame if the slices reach it one by one.
 fn is_rest(video: Video, data: &[u8], picture: &Picture) -> bool {
     let Video::Nal(codec) = video else { return false };
     picture.part == Part::Continues && !opens_with_delimiter(codec, Framing::AnnexB, data)
 }
 
-/// Judges the picture with which `data` opens.
+/// Classifies the picture at the start of `data`. Returns `None` if more bytes are needed.
 fn classify_first(video: Video, data: &[u8], complete: bool, hints: Hints) -> Option<Picture> {
     match video {
         Video::Nal(codec) => classify(codec, Framing::AnnexB, data, complete, hints.is_flagged),
@@ -68,8 +68,8 @@ fn classify_first(video: Video, data: &[u8], complete: bool, hints: Hints) -> Op
     }
 }
 
-/// Judges the first picture that begins behind the rest of the one before: PES packets need not be aligned with access units
-/// (data_alignment_indicator 0), and their PTS is that of the first access unit that begins in them.
+/// Classifies the first picture that begins behind the rest of the previous one: PES packets need not be aligned with access
+/// units (data_alignment_indicator 0), and their PTS is that of the first access unit that begins in them.
 fn classify_behind_tail(video: Video, data: &[u8], complete: bool, hints: Hints) -> Option<Verdict> {
     let Some(from) = first_access_unit(video, data) else {
         return complete.then_some(Verdict::Continues);
@@ -86,9 +86,9 @@ fn classify_behind_tail(video: Video, data: &[u8], complete: bool, hints: Hints)
     }))
 }
 
-/// Judges all of a PES packet by the pictures that begin in it behind the first. Returns the first key frame.
+/// Classifies the pictures that begin in a complete PES packet. Returns the first key frame.
 pub(super) fn later_key(video: Video, data: &[u8], hints: Hints) -> Option<Picture> {
-    // The flag is about the first picture of the packet.
+    // The flag applies only to the first picture of the packet.
     let hints = Hints {
         is_flagged: false,
         ..hints
@@ -98,20 +98,21 @@ pub(super) fn later_key(video: Video, data: &[u8], hints: Hints) -> Option<Pictu
         let picture = classify_first(video, data.get(at..)?, true, hints)?;
         if picture.key.is_key() && !is_rest(video, data.get(at..)?, &picture) {
             return Some(Picture {
-                // What is in front of it in the packet cannot be decoded.
+                // Not closed: a chunk begins with the whole packet, and the pictures before this one cannot be decoded.
                 key: Key::Open,
                 sps: picture.sps.map(|(sps, len)| (at + sps, len)),
                 slice: picture.slice.map(|slice| at + slice),
                 ..picture
             });
         }
-        // Without a slice there is none as far as it looked, whatever begins there: it is not looked at from each start code again.
+        // Without a slice there is none within the next `MAX_PREFIX` bytes. They are skipped: classifying again from each start
+        // code in them would take quadratic time.
         from = at + picture.slice.unwrap_or(MAX_PREFIX).max(3);
     }
     None
 }
 
-/// Offset of the first start code with which an access unit can begin.
+/// Returns the offset of the first start code with which an access unit can begin.
 fn first_access_unit(video: Video, data: &[u8]) -> Option<usize> {
     let mut from = 0;
     while let Some(start) = find_start_code(data, from) {
@@ -142,7 +143,8 @@ fn first_access_unit(video: Video, data: &[u8]) -> Option<usize> {
 fn begins_picture(video: Video, data: &[u8], has_pts: bool) -> Option<bool> {
     let zeros = data.iter().position(|&b| b != 0)?;
     if zeros < 2 || data.get(zeros) != Some(&1) {
-        // Not aligned to start codes: legal (data_alignment_indicator 0), and then a PTS means that a picture begins further on.
+        // Not aligned to start codes, which is legal (data_alignment_indicator 0): then a PTS means that a picture begins later
+        // in the packet.
         return Some(has_pts);
     }
     let &code = data.get(zeros + 1)?;
@@ -150,7 +152,7 @@ fn begins_picture(video: Video, data: &[u8], has_pts: bool) -> Option<bool> {
     match video {
         Video::Nal(VideoCodec::H265) => match code >> 1 & 0x3f {
             0..=31 => first_slice(2),
-            // End of sequence, end of bitstream, filler, suffix SEI: they end a picture, and a PTS says that another begins.
+            // End of sequence, end of bitstream, filler, suffix SEI: they end a picture, and a PTS means that another one begins.
             36..=38 | 40 => Some(has_pts),
             _ => Some(true),
         },
@@ -165,7 +167,7 @@ fn begins_picture(video: Video, data: &[u8], has_pts: bool) -> Option<bool> {
     }
 }
 
-/// picture_start_code, sequence_header_code, group_start_code.
+/// Returns whether a start code is picture_start_code, sequence_header_code or group_start_code.
 fn begins_mpeg2(code: u8) -> bool {
     matches!(code, 0x00 | 0xb3 | 0xb8)
 }
@@ -174,8 +176,8 @@ fn begins_mpeg4(code: u8) -> bool {
     code == mpeg4::VOP || mpeg4::stands_before(code)
 }
 
-/// Returns whether the first slice of the picture that begins in a PES packet is in a later one: only what precedes a picture is
-/// there, or the first bytes of its start code.
+/// Returns whether the first slice of the picture that begins in a PES packet must be in a later packet: this one contains only
+/// what precedes a picture, or the first bytes of a start code.
 pub(super) fn is_beginning(video: Video, data: &[u8], has_pts: bool) -> bool {
     if !video.is_parsed() {
         return false;
@@ -189,8 +191,8 @@ pub(super) fn is_beginning(video: Video, data: &[u8], has_pts: bool) -> bool {
     }
 }
 
-/// Returns whether the data holds only what precedes a picture: delimiter, parameter sets, SEI. Parsers that emit NAL units one
-/// by one make PES packets of them, and the picture they belong to follows in the next one.
+/// Returns whether the data contains only what precedes a picture: delimiter, parameter sets, SEI. Behind parsers that emit NAL
+/// units one by one, muxers put each into a PES packet of its own; the picture then follows in the next packet.
 fn is_prefix(video: Video, data: &[u8]) -> bool {
     let stands_before = |code: u8| match video {
         // 13 and 15 are the extension of an SPS and a subset SPS.
@@ -214,7 +216,8 @@ fn is_prefix(video: Video, data: &[u8]) -> bool {
     any
 }
 
-/// A key frame of MPEG-2 is an I picture with a sequence header before it; with `lacks_headers` also one with a group header.
+/// Classifies a picture of MPEG-2. A key frame is an I picture with a sequence header before it; with `lacks_headers` also one
+/// with only a group header. Returns `None` if more bytes are needed.
 fn classify_mpeg2(data: &[u8], complete: bool, lacks_headers: bool) -> Option<Picture> {
     let data = data.get(..MAX_PREFIX).unwrap_or(data);
     work::count(data.len());
@@ -228,7 +231,7 @@ fn classify_mpeg2(data: &[u8], complete: bool, lacks_headers: bool) -> Option<Pi
             // time_code takes 25 bits, then closed_gop.
             Some(0xb8) => (closed, has_group) = (body.get(3).is_some_and(|b| b & 0x40 != 0), true),
             Some(0) if body.len() >= 2 => {
-                // Whether it is a field is said in the extension behind its header (13818-2 6.2.3.1).
+                // The extension behind the picture header shows whether it is a field (13818-2 6.2.3.1).
                 if !complete && mpeg2_structure(data, start).is_none() {
                     return None;
                 }
@@ -240,7 +243,7 @@ fn classify_mpeg2(data: &[u8], complete: bool, lacks_headers: bool) -> Option<Pi
                     (true, false) => Key::Open,
                 };
                 let config = sequence.and_then(|(_, size)| size).map(|size| {
-                    // Size, aspect and frame rate; the rest (bit rate, matrices) changes freely.
+                    // Size, aspect ratio and frame rate. The rest (bit rate, matrices) may change without a new configuration.
                     let mut hasher = DefaultHasher::new();
                     hasher.write(size);
                     hasher.finish()
@@ -263,8 +266,8 @@ fn classify_mpeg2(data: &[u8], complete: bool, lacks_headers: bool) -> Option<Pi
     })
 }
 
-/// A field of MPEG-2: `temporal_reference` of its frame and whether it is the bottom one; `Some(None)` for a frame, `None` if more
-/// bytes are needed. The picture's start code is at `start`.
+/// Returns, for a field of MPEG-2, the `temporal_reference` of its frame and whether it is the bottom field. Returns `Some(None)`
+/// for a frame and `None` if more bytes are needed. `start` is the offset of the picture start code.
 fn mpeg2_structure(data: &[u8], start: usize) -> Option<Option<(u16, bool)>> {
     let &[high, low, ..] = data.get(start + 4..)? else {
         return None;
@@ -282,11 +285,12 @@ fn mpeg2_structure(data: &[u8], start: usize) -> Option<Option<(u16, bool)>> {
     }
 }
 
-/// How long the sequence headers of MPEG-2 and the layers of MPEG-4 may stay away, ns: 25 s. Less than the 30 s after which chunks are cut without a key frame, so
-/// that no stream whose headers do come again is cut elsewhere than at them.
+/// Duration in ns without a sequence header of MPEG-2 or a layer of MPEG-4 after which key frames without one are accepted: 25 s.
+/// Less than the 30 s after which chunks are cut without a key frame. A stream whose headers repeat within this time is cut only
+/// at them.
 const SEQUENCE: u64 = 25_000_000_000;
 
-/// When the last sequence header of MPEG-2, or layer of MPEG-4, came: some encoders write one alone, at the start.
+/// Tracks the last sequence header of MPEG-2, or layer of MPEG-4: some encoders write only one, at the start.
 #[derive(Debug, Default)]
 pub(super) struct Sequences {
     last: Option<u64>,
@@ -294,8 +298,9 @@ pub(super) struct Sequences {
 }
 
 impl Sequences {
-    /// Returns whether none has come for so long that key frames without one have to do. The layer of MPEG-4 never comes where a muxer
-    /// had it from another header; what MPEG-2 is joined without one gets one soon.
+    /// Returns whether the last one is so old that key frames without one are accepted. In MPEG-4 this is also true if none has
+    /// come at all: muxers that got the layer from a header of their own omit it. A stream of MPEG-2 joined between two sequence
+    /// headers gets one soon.
     pub(super) fn are_missing(&self, video: Video) -> bool {
         self.is_missing || (video == Video::Mpeg4 && self.last.is_none())
     }
@@ -315,12 +320,12 @@ impl Sequences {
 /// `temporal_reference`).
 #[derive(Debug, Default)]
 pub(super) struct Mpeg2Fields {
-    /// The last picture, if it is a first field whose second has not come.
+    /// The last picture, if it is a first field whose second field has not come.
     open: Option<(u16, bool)>,
 }
 
 impl Mpeg2Fields {
-    /// Takes the next PES packet in which a picture begins. Returns whether that is the second field of the one before.
+    /// Takes the next PES packet in which a picture begins. Returns whether that is the second field of the previous picture.
     pub(super) fn take(&mut self, data: &[u8]) -> bool {
         let mut from = 0;
         let mut field = None;

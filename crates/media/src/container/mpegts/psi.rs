@@ -1,21 +1,21 @@
-//! Program specific information: sections out of packets, the PAT and the PMT (ISO/IEC 13818-1 2.4.4, annex A for the CRC).
+//! Reads program specific information: sections, the PAT and the PMT (ISO/IEC 13818-1 2.4.4, annex A for the CRC).
 //!
-//! PURE. Keeps verbatim copies of the packets a section came in, since they are the header of a chunk.
+//! PURE. Stores verbatim copies of the packets of a section, since they become the header of a chunk.
 
 use bytes::Bytes;
 
 use super::packet::Packet;
 use super::stream::{Kind, av1_name};
 
-/// Most bytes of packets that are kept of one section; the longest section takes 23 packets where these are full.
+/// Maximum number of bytes of packets stored for one section. The longest section takes 23 packets if they are full.
 const MAX_PACKETS: usize = 64 << 10;
 
-/// A section whose CRC is right, and the packets it came in.
+/// A section with a correct CRC, and its packets.
 #[derive(Debug)]
 pub(super) struct Section {
     /// From table_id to CRC_32.
     pub(super) data: Vec<u8>,
-    /// The packets it lies in, verbatim.
+    /// Verbatim copies of its packets.
     pub(super) packets: Bytes,
     /// Offset of the first of them.
     pub(super) since: u64,
@@ -32,7 +32,7 @@ pub(super) struct Sections {
 }
 
 impl Sections {
-    /// Takes a packet; whole sections go to `done`.
+    /// Takes a packet and appends complete sections to `done`.
     pub(super) fn push(&mut self, packet: &Packet<'_>, done: &mut Vec<Section>) {
         let Some(payload) = packet.payload.filter(|p| !p.is_empty()) else {
             return;
@@ -43,13 +43,14 @@ impl Sections {
             return;
         }
         if !packet.start {
-            // The same packet once more (2.4.3.3).
+            // A duplicate of the last packet (2.4.3.3).
             if last == Some(packet.counter) {
                 return;
             }
             if last.is_some_and(|last| (last + 1) & 0xf != packet.counter) {
                 self.gathering = false;
             }
+            // Stored first: if the section ends in this packet, its copies have to include it.
             if self.keep(packet) {
                 self.feed(payload, done);
             }
@@ -62,11 +63,11 @@ impl Sections {
             self.gathering = false;
             return;
         };
-        // In front of the pointer stands the end of the section before, unless a packet is missing.
+        // The bytes before the pointer's target are the end of the previous section, unless a packet is missing.
         if last.is_some_and(|last| (last + 1) & 0xf == packet.counter) && self.keep(packet) {
             self.feed(ending, done);
         }
-        // table_id 0xff is stuffing: nothing follows in this packet.
+        // table_id 0xff means stuffing up to the end of the packet.
         while rest.first().is_some_and(|&id| id != 0xff) {
             self.gathering = true;
             self.data.clear();
@@ -77,15 +78,15 @@ impl Sections {
         }
     }
 
-    /// Lets go of a section that is half there.
+    /// Drops an incomplete section.
     pub(super) fn reset(&mut self) {
         self.gathering = false;
         self.counter = None;
     }
 
-    /// Keeps a further packet of the section being gathered; false where none is.
+    /// Stores another packet of the section being gathered. Returns false if none is being gathered.
     fn keep(&mut self, packet: &Packet<'_>) -> bool {
-        // A section whose end never comes must not gather for ever.
+        // A section whose end never comes must not gather packets without limit.
         self.gathering &= self.packets.len() <= MAX_PACKETS;
         if self.gathering {
             self.packets.extend_from_slice(packet.raw);
@@ -93,7 +94,7 @@ impl Sections {
         self.gathering
     }
 
-    /// Adds bytes to the section being gathered; returns those beyond its end.
+    /// Adds bytes to the section being gathered. Returns the bytes behind its end.
     fn feed<'a>(&mut self, bytes: &'a [u8], done: &mut Vec<Section>) -> &'a [u8] {
         // section_length is in the first three bytes (2.4.4.1).
         let head = 3usize.saturating_sub(self.data.len()).min(bytes.len());
@@ -120,7 +121,8 @@ impl Sections {
     }
 }
 
-/// The body of a section in force that has the long header: between last_section_number and the CRC.
+/// Returns the body of a section with the long header: the bytes between last_section_number and the CRC. Returns `None` if the
+/// table is of another kind or not in force.
 fn body(section: &[u8], table_id: u8) -> Option<&[u8]> {
     let &[id, syntax, _, _, _, version, _, _, ref rest @ ..] = section else {
         return None;
@@ -133,12 +135,12 @@ fn body(section: &[u8], table_id: u8) -> Option<&[u8]> {
     rest.get(..rest.len().checked_sub(4)?)
 }
 
-/// program_number and PID of the PMT of each program in a PAT; `None` where the section is no PAT in force.
+/// Returns program_number and PID of the PMT of each program in a PAT. Returns `None` if the section is no PAT in force.
 pub(super) fn programs(section: &[u8]) -> Option<Vec<(u16, u16)>> {
     let entries = body(section, 0)?.chunks_exact(4).filter_map(|entry| {
         let &[n0, n1, p0, p1] = entry else { return None };
         let number = u16::from_be_bytes([n0, n1]);
-        // Number 0 is the network information table.
+        // Number 0 is the network information table, not a program.
         (number != 0).then_some((number, u16::from_be_bytes([p0 & 0x1f, p1])))
     });
     Some(entries.collect())
@@ -150,22 +152,23 @@ pub(super) struct Elementary {
     pub(super) pid: u16,
     pub(super) stream_type: u8,
     pub(super) kind: Kind,
-    /// The RFC 6381 name, as far as the PMT has it.
+    /// The RFC 6381 name, if the PMT determines it.
     pub(super) name: Option<String>,
 }
 
 /// A program map.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Map {
-    /// All that makes a configuration: everything but the version, the section numbers and the CRC.
+    /// The bytes that make up the configuration: all except the version, the section numbers and the CRC. The same map under a
+    /// new version is no new configuration.
     pub(super) config: Vec<u8>,
     pub(super) streams: Vec<Elementary>,
 }
 
-/// Reads a PMT; `None` where the section is none of program `number` in force, or does not add up.
+/// Reads a PMT. Returns `None` if the section is no PMT in force of program `number`, or if its lengths are inconsistent.
 pub(super) fn map(section: &[u8], number: u16) -> Option<Map> {
     let body = body(section, 2)?;
-    // Programs may have their PMTs on one PID.
+    // Several programs may have their PMTs on the same PID.
     if section.get(3..5)? != number.to_be_bytes() {
         return None;
     }
@@ -195,7 +198,7 @@ fn length12(high: u8, low: u8) -> usize {
 
 const CRC_TABLE: [u32; 256] = {
     let mut table = [0u32; 256];
-    // `while`, since a constant cannot be computed with `for`.
+    // `while`, since `for` is not allowed in a constant.
     let mut i = 0;
     let mut top = 0u32;
     while i < 256 {
@@ -216,7 +219,7 @@ const CRC_TABLE: [u32; 256] = {
     table
 };
 
-/// CRC-32/MPEG-2; 0 over a section with its own CRC.
+/// Returns the CRC-32/MPEG-2 of `data`. It is 0 for a section that includes its correct CRC.
 pub(super) fn crc32(data: &[u8]) -> u32 {
     data.iter().fold(u32::MAX, |crc, &b| {
         let [top, ..] = crc.to_be_bytes();

@@ -1,6 +1,6 @@
-//! Puts marks into the order of their offsets although units are decided in another order.
+//! Sorts marks by offset, although units are decided in another order.
 //!
-//! PURE. Holds marks, never payload, and at most [`MAX_WAITING`] of them. ISO/IEC 13818-1 lets the PES packets of the streams
+//! PURE. Stores marks, never payload, for at most [`MAX_WAITING`] offsets. ISO/IEC 13818-1 lets the PES packets of the streams
 //! interleave: an audio packet is often complete while the picture that began before it is still being read.
 
 use std::collections::VecDeque;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use super::super::{Init, Key, Mark, MarkKind, StreamInfo, Track, Unit};
 
-/// Most entries that wait behind an undecided one.
+/// Maximum number of entries that wait behind an undecided one.
 const MAX_WAITING: usize = 2048;
 
-/// Farthest that an undecided entry may lie behind the input, in bytes: what is judged of a picture, with the packets and the
-/// other streams around it.
+/// Maximum distance in bytes of an undecided entry from the end of the input read: enough for the part of a picture that is
+/// classified, with the packet headers and the other streams in between.
 const MAX_BEHIND: u64 = 1 << 20;
 
 /// The marks of one offset, in order.
@@ -35,7 +35,7 @@ struct Waiting {
 pub(super) struct Reorder {
     /// The streams, as far as they are known.
     pub(super) info: Arc<StreamInfo>,
-    /// Offset of the first unit.
+    /// Offset of the first unit of the input.
     origin: u64,
     begun: bool,
     /// Slot of the front of `waiting`.
@@ -44,10 +44,10 @@ pub(super) struct Reorder {
 }
 
 impl Reorder {
-    /// Emits the marks of a decided offset, behind those that wait.
+    /// Emits the marks of a decided offset, or queues them behind those that wait.
     #[inline]
     pub(super) fn put(&mut self, at: u64, kinds: Kinds, marks: &mut Vec<Mark>) {
-        // Mostly nothing waits, and then nothing is queued.
+        // The usual case: nothing waits, so nothing has to be queued.
         if self.waiting.is_empty() {
             self.send(at, kinds, marks);
         } else {
@@ -69,7 +69,7 @@ impl Reorder {
         Slot(self.base + self.waiting.len() as u64 - 1)
     }
 
-    /// Does what [`Reorder::decide`] does, for marks that turn out to be at `at`.
+    /// Moves a slot to offset `at`, then fills it like [`Reorder::decide`].
     pub(super) fn decide_at(&mut self, slot: Slot, at: u64, kinds: Kinds, marks: &mut Vec<Mark>) {
         let index = slot.0.checked_sub(self.base).and_then(|i| usize::try_from(i).ok());
         if let Some(waiting) = index.and_then(|i| self.waiting.get_mut(i)) {
@@ -78,7 +78,7 @@ impl Reorder {
         self.decide(slot, kinds, marks);
     }
 
-    /// Fills a slot and emits everything up to the next undecided one. Ignores a slot that is no longer waiting.
+    /// Fills a slot and emits all marks up to the next undecided slot. Ignores a slot that no longer waits.
     pub(super) fn decide(&mut self, slot: Slot, kinds: Kinds, marks: &mut Vec<Mark>) {
         let index = slot.0.checked_sub(self.base).and_then(|i| usize::try_from(i).ok());
         if let Some(waiting) = index.and_then(|i| self.waiting.get_mut(i)) {
@@ -93,8 +93,8 @@ impl Reorder {
         }
     }
 
-    /// Returns the slot that must be decided now, with the input read up to `end`: keeps the wait within [`MAX_WAITING`]
-    /// entries and [`MAX_BEHIND`] bytes.
+    /// Returns the slot that must be decided now, so that no more than [`MAX_WAITING`] entries and [`MAX_BEHIND`] bytes wait.
+    /// `end` is the offset up to which the input has been read.
     #[inline]
     pub(super) fn overdue(&self, end: u64) -> Option<Slot> {
         let front = self.waiting.front()?;
@@ -118,12 +118,12 @@ impl Reorder {
         self.begun
     }
 
-    /// Returns where the first unit is.
+    /// Returns the offset of the first unit.
     pub(super) fn origin(&self) -> u64 {
         self.origin
     }
 
-    /// Emits the first unit, unless it exists, once bytes above its offset are settled: no mark may be below `settled` later.
+    /// Emits the first unit, unless it exists, once bytes above its offset are settled: no later mark may be below `settled`.
     pub(super) fn begin(&mut self, settled: u64, marks: &mut Vec<Mark>) {
         if !self.begun && settled > self.origin {
             self.begun = true;
@@ -152,9 +152,9 @@ impl Reorder {
         }
     }
 
-    /// Drops what waits. Before the first mark, moves the first unit to `origin`.
+    /// Drops all waiting marks. Moves the first unit to `origin` if no mark has been emitted.
     pub(super) fn restart(&mut self, origin: u64) {
-        // Slots are never reused: one that a unit still has names nothing any more.
+        // Numbers of slots are not reused: a slot that a unit still has is then ignored.
         self.base += self.waiting.len() as u64;
         self.waiting.clear();
         if !self.begun {
@@ -167,7 +167,7 @@ impl Reorder {
             if !self.begun {
                 match kind {
                     MarkKind::Unit(_) => self.begin(at, marks),
-                    // Damage is payload, so the first unit comes before it.
+                    // Damage is payload, so the first unit must come before it.
                     _ => self.begin(u64::MAX, marks),
                 }
                 self.begun = true;

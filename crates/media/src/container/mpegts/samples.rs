@@ -1,4 +1,4 @@
-//! The samples of an MPEG-TS chunk. See [`crate::container::samples`].
+//! Reads the samples of an MPEG-TS chunk. See [`crate::container::samples`].
 //!
 //! PURE. Sources: ISO/IEC 13818-1 2.4.3.6 (PES), ISO/IEC 14496-3 1.A.2 (ADTS), ISO/IEC 14496-15 (length-prefixed NAL units).
 
@@ -14,7 +14,7 @@ use super::sync::{self, Search};
 use crate::container::nal::{self, Framing, VideoCodec};
 use crate::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError, Wrapped, sps};
 
-/// 33 bits at 90 kHz, in ns.
+/// Period in ns after which timestamps wrap: 33 bits at 90 kHz.
 pub(in crate::container) const WRAP: i64 = (1 << 33) * 100_000 / 9;
 
 /// Reads all packets.
@@ -24,7 +24,7 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
     };
     let mut demux = Demux::default();
     for raw in chunk.get(start..).unwrap_or_default().chunks_exact(layout.stride) {
-        // Offset 0: in a chunk that is there as a whole nobody asks where a packet lies.
+        // Offset 0: the offsets of packets are not used here.
         if let Some(packet) = Packet::parse(raw, layout, 0).filter(|packet| !packet.scrambled) {
             demux.packet(&packet);
         }
@@ -35,12 +35,12 @@ pub(in crate::container) fn read(chunk: &Bytes) -> Result<Samples, SamplesError>
 #[derive(Default)]
 struct Demux {
     pat: Sections,
-    /// The programs of the PAT: number, PID of the PMT and what is gathered of it. One of them is carried.
+    /// The programs of the PAT: number, PID of the PMT and its gathered sections. The stream contains only one of them.
     programs: Vec<(u16, u16, Sections)>,
-    /// The PMT that was read first.
+    /// PID of the PMT that was read first.
     map: Option<u16>,
     streams: BTreeMap<u16, Stream>,
-    /// Their PIDs in the order of the PMT; those that are announced later behind.
+    /// Their PIDs in the order of the PMT, followed by those that a later PMT announced.
     order: Vec<u16>,
 }
 
@@ -49,10 +49,10 @@ struct Stream {
     kind: Kind,
     counter: Counter,
     pes: Vec<u8>,
-    /// Packets of this PES packet are missing: it is dropped.
+    /// Whether transport packets of the current PES packet are missing; it is then dropped.
     is_broken: bool,
     times: Wrapped,
-    /// Bytes of a sound frame that goes on in the next PES packet.
+    /// Bytes of an audio frame that continues in the next PES packet.
     rest: Vec<u8>,
     sets: ParameterSets,
     config: Option<Vec<u8>>,
@@ -94,7 +94,7 @@ impl Demux {
         }
     }
 
-    /// Streams of pictures and sound, and those of unknown use, which may turn out to be sound; what is announced later joins.
+    /// Adds the streams of a PMT that are not known yet. Private streams are included: they may turn out to be audio.
     fn configure(&mut self, map: &psi::Map) {
         for stream in map.streams.iter().filter(|stream| stream.kind != Kind::Sections) {
             self.streams.entry(stream.pid).or_insert_with(|| {
@@ -154,7 +154,7 @@ impl Stream {
         }
     }
 
-    /// What the PMT calls private can be sound all the same, as the scanner finds too.
+    /// Recognises audio in a stream that the PMT calls private, by the same rule as the scanner.
     fn recognise(&mut self, payload: &[u8]) {
         if self.kind == Kind::Other
             && let Some(header) = PesHeader::parse(payload)
@@ -167,7 +167,7 @@ impl Stream {
         }
     }
 
-    /// The PES packet has ended.
+    /// Ends the current PES packet: turns it into samples.
     fn flush(&mut self) {
         let pes = std::mem::take(&mut self.pes);
         let Some(header) = PesHeader::parse(&pes).filter(|_| !self.is_broken) else {
@@ -177,7 +177,7 @@ impl Stream {
         let ns = |ticks: i64| ticks.saturating_mul(100_000) / 9;
         let times = header.pts.map(|pts| {
             let dts = self.times.unwrap(header.dts.unwrap_or(pts));
-            // Across the wrap, which may lie between the two.
+            // Modulo 33 bits, because the wrap may be between DTS and PTS.
             let ahead = (pts - dts).rem_euclid(1 << 33);
             let pts = dts + if ahead < 1 << 32 { ahead } else { ahead - (1 << 33) };
             (ns(dts), ns(pts))
@@ -201,7 +201,7 @@ impl Stream {
         }
     }
 
-    /// `None`: it is neither pictures nor sound.
+    /// Ends the stream and returns its track; `None` if it is neither video nor audio.
     fn finish(mut self) -> Option<SampleTrack> {
         self.flush();
         if matches!(self.kind, Kind::Other | Kind::Sections) {
@@ -209,7 +209,7 @@ impl Stream {
         }
         if let Kind::Video(Video::Nal(codec @ (VideoCodec::H264 | VideoCodec::H265))) = self.kind {
             self.samples = std::mem::take(&mut self.pictures).finish();
-            // Also where the parameter sets make no configuration record.
+            // Needed even if the parameter sets yield no configuration record.
             for sample in &mut self.samples {
                 let picture = nal::classify(codec, Framing::Length(4), &sample.data, true, false);
                 sample.key = picture.is_some_and(|picture| picture.key.is_key());
@@ -223,7 +223,7 @@ impl Stream {
         let mut bytes = std::mem::take(&mut self.rest);
         bytes.extend_from_slice(data);
         let mut at = 0;
-        // The time stamp is of the first frame that begins in this packet.
+        // The timestamp belongs to the first frame that begins in this packet (13818-1 2.4.3.7).
         let mut time = if carried == 0 { pts } else { None };
         while let Some(frame) = bytes.get(at..).and_then(AdtsFrame::parse) {
             let Some(body) = bytes.get(at + frame.header..at + frame.len) else {
@@ -241,12 +241,12 @@ impl Stream {
                     key: true,
                     data: Bytes::copy_from_slice(body),
                 });
-                // A frame carried over has its time from the frame before; that of this packet is of the next one.
+                // The timestamp of the packet is not used up by a frame carried over, which got its time from the frame before.
                 time = if at < carried { None } else { Some(begins + frame.ns()) };
             }
             at += frame.len;
         }
-        // aac_frame_length has 13 bits: more than that is not the beginning of one frame.
+        // aac_frame_length has 13 bits: a longer rest cannot be the beginning of one frame.
         self.rest = bytes.get(at..).filter(|rest| rest.len() < 8192).unwrap_or_default().to_vec();
     }
 
@@ -287,14 +287,14 @@ impl ParameterSets {
             (VideoCodec::H265, _, 32) => &mut self.vps,
             _ => return,
         };
-        // The first of each: a configuration that changes begins another chunk.
+        // The first set of each kind counts: a changed configuration begins another chunk.
         if set.is_empty() {
             *set = unit.to_vec();
         }
     }
 }
 
-/// Where the data of a PES packet begins, and its times of 33 bits.
+/// Length of a PES packet's header, and its timestamps of 33 bits.
 struct PesHeader {
     len: usize,
     pts: Option<i64>,
@@ -356,13 +356,13 @@ impl AdtsFrame {
         })
     }
 
-    /// Length in ns: 1024 samples.
+    /// Returns the duration in ns of the 1024 samples.
     fn ns(self) -> i64 {
         let rate = RATES.get(usize::from(self.rate)).copied().unwrap_or(48_000);
         1024 * 1_000_000_000 / rate
     }
 
-    /// AudioSpecificConfig.
+    /// Returns the AudioSpecificConfig.
     fn config(self) -> Vec<u8> {
         vec![
             self.object_type << 3 | self.rate >> 1,

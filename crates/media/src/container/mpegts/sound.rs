@@ -1,7 +1,7 @@
-//! Which sound counts, and sound whose PES packet is still open where a key frame begins.
+//! Chooses the audio stream that decides on times, and handles audio whose PES packet is still open where a key frame begins.
 //!
-//! PURE. A chunk that began at the picture would tear that packet: a decoder warns of both parts. Where nothing
-//! of another picture lies in between, the chunk begins with the packet of sound instead.
+//! PURE. A chunk that begins at the picture would split this PES packet, and a decoder would warn about both parts. If no bytes
+//! of another picture are in between, the chunk begins with the audio packet instead.
 
 use super::super::{MarkKind, Track};
 use super::reorder::{Kinds, Reorder, Slot};
@@ -10,31 +10,32 @@ use super::tables::StartPoint;
 use super::units::{Stream, Units};
 use crate::container::Mark;
 
-/// PES packets of other sound after which the sound that counts is taken to have stopped.
+/// Number of PES packets of other audio streams after which the chosen audio stream counts as stopped.
 const MOST_OTHER_SOUND: u32 = 256;
 
-/// A PES packet of sound that has not ended, and behind which only tables came.
+/// A PES packet of audio that has not ended, and that only tables have followed.
 #[derive(Debug)]
 pub(super) struct OpenSound {
     /// Index of its stream.
     index: usize,
-    /// Bytes that are to come.
+    /// Number of bytes that are still missing.
     left: usize,
     slot: Slot,
     kinds: Kinds,
     place: StartPoint,
 }
 
-/// Where the marks of a picture go.
+/// Where the marks of a picture are put.
 pub(super) enum Target {
-    /// To an offset of their own.
+    /// At this offset.
     At(u64),
-    /// To a slot that is reserved.
+    /// Into a reserved slot.
     Slot(Slot),
 }
 
 impl Units {
-    /// Emits the marks of a PES packet of sound, once it has ended or something else begins. `payload` is what is there of it.
+    /// Emits the marks of a PES packet of audio. Delays them until it ends or something else begins, if `payload`, its bytes so
+    /// far, is incomplete.
     pub(super) fn put_sound(
         &mut self,
         index: usize,
@@ -58,26 +59,27 @@ impl Units {
         }
     }
 
-    /// A packet that begins nothing goes on with a stream.
+    /// Takes the payload of a packet that continues a PES packet of any stream.
     pub(super) fn pass_sound(&mut self, index: usize, payload: &[u8], out: &mut Reorder, marks: &mut Vec<Mark>) {
         if let Some(sound) = &mut self.sound {
             sound.left = sound.left.saturating_sub(payload.len());
-            // With other bytes in between no chunk may begin in front of the sound: it would open with the rest of a picture.
+            // With bytes of another stream in between no chunk may begin at the audio: it would contain the rest of a picture.
             if sound.index != index || sound.left == 0 {
                 self.flush_sound(out, marks);
             }
         }
     }
 
-    /// No key frame follows: emits the marks of open sound where it begins.
+    /// Emits the marks of the open audio packet at its start, because no key frame follows it.
     pub(super) fn flush_sound(&mut self, out: &mut Reorder, marks: &mut Vec<Mark>) {
         if let Some(sound) = self.sound.take() {
             out.decide(sound.slot, sound.kinds, marks);
         }
     }
 
-    /// Whether a PES packet of that stream of sound is one of the sound that counts: another may have a clock of its own, and
-    /// each change from one to the other would be a jump. Where it stops, another takes its place.
+    /// Returns whether a PES packet belongs to the audio stream that decides on times, and chooses that stream. There is only
+    /// one, because streams may have different clocks and each change between them would be a timestamp jump. If it stops,
+    /// another stream replaces it.
     pub(super) fn choose_sound(&mut self, index: usize, has_time: bool) -> bool {
         let pid = self.streams.get(index).map(Stream::pid);
         let is_there = self
@@ -89,15 +91,15 @@ impl Units {
         }
         if pid == self.sound_pid || !is_there || self.other_sound > MOST_OTHER_SOUND {
             self.other_sound = 0;
-            // Without a time it is no sound to cut by yet: another may bring the times.
+            // A stream without timestamps is not chosen at first: another one may have them.
             self.sound_pid = if has_time || is_there { pid } else { self.sound_pid };
             return true;
         }
         false
     }
 
-    /// Whether that is sound: without a known stream of video or sound, what is private (DTS as type 0x82, LATM without a
-    /// descriptor, SMPTE 302M) is all that has times to cut by.
+    /// Returns whether a stream of this kind counts as audio. Private streams (DTS as type 0x82, LATM without a descriptor, SMPTE
+    /// 302M) count if there is no known video or audio stream: nothing else has times to cut by.
     pub(super) fn is_sound(&self, kind: Kind) -> bool {
         match kind {
             Kind::Audio(_) => true,
@@ -115,18 +117,18 @@ impl OpenSound {
         self.slot
     }
 
-    /// Emits the marks of the picture behind it, in front of it if a chunk can begin with them.
+    /// Emits the marks of the audio packet and of the picture behind it. The picture comes first if a chunk can begin with it.
     pub(super) fn put_picture(self, target: Target, mut kinds: Kinds, out: &mut Reorder, marks: &mut Vec<Mark>) {
         let key = kinds.iter_mut().flatten().find_map(|kind| match kind {
             MarkKind::Unit(unit) if unit.track == Track::Video && unit.key.is_key() => Some(unit),
             _ => None,
         });
         if let Some(unit) = key {
-            // The chunk begins with the sound, so its header is the one of that place.
+            // The chunk begins at the audio packet, so it needs the header for that offset.
             if let Some(init) = &mut unit.init {
                 init.head = self.place.head;
             }
-            // The two change places: the chunk begins with the sound, and its unit is the picture.
+            // The two swap places: the chunk begins at the audio packet, but its first unit is the picture.
             out.decide(self.slot, kinds, marks);
             match target {
                 Target::At(_) => out.put(self.place.at, self.kinds, marks),
@@ -142,7 +144,7 @@ impl OpenSound {
     }
 }
 
-/// Bytes of a PES packet that are to come behind `payload`; 0 if its length is not known.
+/// Returns how many bytes of a PES packet are missing behind `payload`; 0 if its length is unknown.
 fn bytes_left(payload: &[u8]) -> usize {
     match payload.get(4..6) {
         Some(&[high, low]) if high != 0 || low != 0 => {

@@ -1,4 +1,4 @@
-//! What an elementary stream is: stream_type and descriptors of the PMT, codec names from the first bytes.
+//! Identifies an elementary stream by stream_type and descriptors of the PMT, and codec names by the first bytes.
 //!
 //! PURE. Sources: ISO/IEC 13818-1 table 2-34 and 2.6, ETSI EN 300 468 annex D (AC-3, DTS, AAC descriptors), ATSC A/52 annex A,
 //! SMPTE RP 224 registrations, Blu-ray (`HDMV`), ISO/IEC 14496-3 1.A.2 (ADTS), ISO/IEC 11172-3 2.4.2.3, AOMedia's Carriage of AV1
@@ -7,10 +7,10 @@
 use super::super::codec;
 use super::super::nal::VideoCodec;
 
-/// How to look into a video stream.
+/// How a video stream is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Video {
-    /// One that the shared module judges.
+    /// A codec that the shared module `nal` classifies.
     Nal(VideoCodec),
     /// MPEG-1 and MPEG-2 video.
     Mpeg2,
@@ -19,7 +19,7 @@ pub(super) enum Video {
 }
 
 impl Video {
-    /// Returns whether the bytes of the pictures are looked at; else the flag of the container decides.
+    /// Returns whether the bytes of the pictures are parsed. Otherwise the flag of the container decides.
     pub(super) fn is_parsed(self) -> bool {
         matches!(
             self,
@@ -28,14 +28,14 @@ impl Video {
     }
 }
 
-/// What is known of an audio stream.
+/// The coding of an audio stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audio {
     /// AAC in ADTS frames.
     Adts,
-    /// MPEG-1 and MPEG-2 audio, whose layer is in the frames.
+    /// MPEG-1 and MPEG-2 audio; the frames contain the layer.
     Mpeg,
-    /// One whose name is known from the PMT.
+    /// A coding whose name the PMT determines.
     Named(&'static str),
     /// Audio without a name in RFC 6381.
     Nameless,
@@ -55,7 +55,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// From stream_type and the descriptors of the stream and of its program.
+    /// Returns the kind for stream_type and the descriptors of the stream and of its program.
     pub(super) fn of(stream_type: u8, descriptors: &[u8], program: &[u8]) -> Self {
         let flagged = Self::Video(Video::Nal(VideoCodec::Unknown));
         match stream_type {
@@ -69,7 +69,7 @@ impl Kind {
             0x0f => Self::Audio(Audio::Adts),
             0x11 | 0x1c => Self::Audio(Audio::Named("mp4a.40.2")),
             0x05 | 0x08 | 0x0a..=0x0d | 0x13 | 0x14 => Self::Sections,
-            // Blu-ray gives private types meanings of its own, without descriptors of the streams.
+            // Blu-ray defines private types of its own, without descriptors of the streams.
             0x80..=0x86 if registration(program) == Some(b"HDMV") => Self::Audio(match stream_type {
                 0x81 => Audio::Named("ac-3"),
                 0x84 => Audio::Named("ec-3"),
@@ -81,7 +81,7 @@ impl Kind {
         }
     }
 
-    /// Private data and user private types, distinguished by descriptors.
+    /// Returns the kind of private data and user private types, which the descriptors distinguish.
     fn private(stream_type: u8, descriptors: &[u8]) -> Self {
         let named = |name| Self::Audio(Audio::Named(name));
         match registration(descriptors).map(|r| &r[..]) {
@@ -104,7 +104,7 @@ impl Kind {
         });
         match (tagged, stream_type) {
             (Some(kind), _) => kind,
-            // ATSC, and SCTE 35 with 0x86, need no descriptor.
+            // The types of ATSC, and 0x86 of SCTE 35, need no descriptor.
             (None, 0x81) => named("ac-3"),
             (None, 0x87) => named("ec-3"),
             (None, 0x8a) => named("dtsc"),
@@ -113,13 +113,13 @@ impl Kind {
         }
     }
 
-    /// Returns what a private stream is whose PES packet has a stream_id of sound and begins with a frame of it.
+    /// Returns the kind of a private stream whose PES packet has a stream_id of audio and begins with an audio frame.
     pub(super) fn of_sound(stream_id: u8, data: &[u8]) -> Option<Self> {
         if !matches!(stream_id, 0xc0..=0xdf) {
             return None;
         }
         let audio = match *data {
-            // Layer 0 is ADTS; a version, a bit rate or a sampling rate that is reserved is neither.
+            // Layer 0 means ADTS. With a reserved version, bit rate or sampling rate it is no audio frame.
             [0xff, b1, b2, ..] if b1 & 0xf6 == 0xf0 && b2 >> 2 & 0xf < 13 => Audio::Adts,
             [0xff, b1, b2, ..] if b1 >> 5 == 7 && b1 >> 3 & 3 != 1 && b1 >> 1 & 3 != 0 && b2 >> 4 != 15 => Audio::Mpeg,
             [0x56, b1, ..] if b1 & 0xe0 == 0xe0 => Audio::Named("mp4a.40.2"),
@@ -128,7 +128,7 @@ impl Kind {
         Some(Self::Audio(audio))
     }
 
-    /// Returns the RFC 6381 name as far as the PMT has it. ADTS signals AAC LC even for HE-AAC; other profiles are in the frames.
+    /// Returns the RFC 6381 name if the PMT determines it. ADTS signals AAC LC even for HE-AAC; the frames show other profiles.
     pub(super) fn name(self) -> Option<String> {
         match self {
             Self::Audio(Audio::Named(name)) => Some(name.to_owned()),
@@ -149,18 +149,18 @@ impl Kind {
     }
 }
 
-/// The format_identifier of the first registration descriptor (2.6.8).
+/// Returns the format_identifier of the first registration descriptor (2.6.8).
 fn registration(descriptors: &[u8]) -> Option<&[u8; 4]> {
     Descriptors(descriptors).find_map(|(tag, body)| if tag == 5 { body.first_chunk::<4>() } else { None })
 }
 
-/// `av01.P.LLT.DD` from the AV1 video descriptor, which is laid out as the configuration record.
+/// Returns `av01.P.LLT.DD` from the AV1 video descriptor, which has the layout of the configuration record.
 pub(super) fn av1_name(descriptors: &[u8]) -> Option<String> {
     registration(descriptors).filter(|format| *format == b"AV01")?;
     Descriptors(descriptors).find_map(|(tag, body)| if tag == 0x80 { codec::av1_from_record(body) } else { None })
 }
 
-/// Tag and body of each descriptor.
+/// Iterates over the descriptors: tag and body of each.
 struct Descriptors<'a>(&'a [u8]);
 
 impl<'a> Iterator for Descriptors<'a> {

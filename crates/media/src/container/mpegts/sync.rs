@@ -1,19 +1,19 @@
-//! Where packets begin: the sync byte, several times in a row at one distance (ISO/IEC 13818-1 2.4.3.3, annex D.0.3).
+//! Finds the first packet: the sync byte, several times in a row at the same distance (ISO/IEC 13818-1 2.4.3.3, annex D.0.3).
 //!
-//! PURE. The answer depends on the bytes alone: where they do not suffice yet, it is "more".
+//! PURE. The result depends on the bytes alone. As long as they are not enough, it is [`Search::More`].
 
 use super::super::work;
 use super::packet::{Layout, SYNC};
 
-/// So many sync bytes in a row make a stream: five by chance are one in 10^12.
+/// Number of consecutive sync bytes that identify a stream: the probability of five by chance is one in 10^12.
 const IN_A_ROW: usize = 5;
 
 /// Outcome of a search.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Search {
-    /// A packet of that layout begins at that index.
+    /// A packet of this layout begins at this index.
     Found(usize, Layout),
-    /// No packet begins below that index; above it more bytes are needed.
+    /// No packet begins below this index; to decide above it, more bytes are needed.
     More(usize),
 }
 
@@ -23,7 +23,7 @@ enum Fit {
     More,
 }
 
-/// Looks for packets in `data`. `known` is the layout found before, if any; `complete` means that nothing follows.
+/// Searches for packets in `data`. `known` is the layout found before, if any; `complete` means that no more bytes follow.
 pub(super) fn search(data: &[u8], known: Option<Layout>, complete: bool) -> Search {
     work::count(data.len());
     // 4 is the largest lead of any layout: a packet begins at most that far in front of its sync byte.
@@ -50,7 +50,7 @@ pub(super) fn search(data: &[u8], known: Option<Layout>, complete: bool) -> Sear
     })
 }
 
-/// Whether packets of `layout` lie from the sync byte at `sync` on.
+/// Returns whether packets of `layout` begin with the sync byte at `sync`.
 fn fits(data: &[u8], sync: usize, layout: Layout, complete: bool) -> Fit {
     let Some(begin) = sync.checked_sub(layout.lead) else {
         return Fit::No;
@@ -58,8 +58,8 @@ fn fits(data: &[u8], sync: usize, layout: Layout, complete: bool) -> Fit {
     let mut seen = 0;
     for at in (sync..).step_by(layout.stride).take(IN_A_ROW) {
         match (data.get(at), data.get(at + 3)) {
-            // No packet has neither payload nor adaptation field. In front of the sync byte, where an arrival time may hold another,
-            // the sync byte itself stands in this place.
+            // Every packet has a payload or an adaptation field. This also rejects a 0x47 in an arrival time, three bytes before
+            // the real sync byte: the flags are then that sync byte, in which both bits are 0.
             (Some(&SYNC), Some(flags)) if flags & 0x30 == 0 => return Fit::No,
             (Some(&SYNC), None) if !complete => return Fit::More,
             (Some(&SYNC), _) => seen += 1,
@@ -71,7 +71,7 @@ fn fits(data: &[u8], sync: usize, layout: Layout, complete: bool) -> Fit {
     match (seen == IN_A_ROW, complete) {
         (true, _) => Fit::Yes,
         (false, false) => Fit::More,
-        // At the end of the input fewer have to do: a packet and the next one's sync byte, or a last packet.
+        // At the end of the input fewer are accepted: a packet and the sync byte of the next, or one last packet.
         (false, true) if end == data.len() || (seen > 1 && end < data.len()) => Fit::Yes,
         (false, true) => Fit::No,
     }

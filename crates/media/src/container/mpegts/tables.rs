@@ -1,7 +1,7 @@
-//! The PAT and PMT in force, verbatim copies of the packets they came in, and the run of table packets just passed.
+//! Tracks the PAT and PMT in force, verbatim copies of their packets, and the current run of consecutive table packets.
 //!
-//! PURE. A run is directly before a unit: if it holds the PAT and the PMT, a chunk begins with it and needs no
-//! header; else the copies are its header.
+//! PURE. If the run directly before a unit contains the PAT and the PMT, a chunk begins with the run and needs no header.
+//! Otherwise the copies are its header.
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,13 +9,13 @@ use super::super::Fault;
 use super::packet::Packet;
 use super::psi::{self, Elementary, Section, Sections};
 
-/// Longest run of table and null packets that is held back for the unit after it, in packets.
+/// Maximum number of table and null packets in a run: a run is held back for the unit after it.
 const MAX_RUN: u32 = 1024;
 
-/// Most programs of a PAT that are looked for.
+/// Maximum number of programs of a PAT whose PMTs are gathered.
 const MAX_PROGRAMS: usize = 64;
 
-/// A program that the PAT lists, and what has come of its PMT.
+/// A program that the PAT lists, and the gathered sections of its PMT.
 #[derive(Debug)]
 struct Listed {
     number: u16,
@@ -26,9 +26,9 @@ struct Listed {
 /// Where a chunk may begin, and with which header.
 #[derive(Clone, Debug)]
 pub(super) struct StartPoint {
-    /// Offset of the first packet.
+    /// Offset of the chunk's first packet.
     pub(super) at: u64,
-    /// Packets in front of it.
+    /// Header: table packets in front of it.
     pub(super) head: Bytes,
 }
 
@@ -37,9 +37,9 @@ pub(super) struct StartPoint {
 struct Run {
     start: u64,
     packets: u32,
-    /// Where its PAT was whole.
+    /// Offset of the packet that completed its PAT.
     pat: Option<u64>,
-    /// Whether a PMT began after that, and was whole.
+    /// Whether it contains a complete PMT that began behind the PAT.
     map: bool,
 }
 
@@ -47,24 +47,24 @@ struct Run {
 #[derive(Debug)]
 pub(super) struct NewMap {
     pub(super) streams: Vec<Elementary>,
-    /// Where the chunk that has it begins.
+    /// Where the chunk that opens with it begins.
     pub(super) place: StartPoint,
-    /// Whether there was none before.
+    /// Whether it is the first program map of the stream.
     pub(super) first: bool,
 }
 
-/// Follows PAT and PMT.
+/// Tracks PAT and PMT.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pat: Sections,
     map: Sections,
     pat_copy: Bytes,
     map_copy: Bytes,
-    /// `pat_copy` and `map_copy` in one, while they stay.
+    /// `pat_copy` and `map_copy` joined; `None` after one of them has changed.
     head: Option<Bytes>,
     /// program_number and PID of the PMT that is followed.
     program: Option<(u16, u16)>,
-    /// The programs of a PAT that lists several, each with its PMT, until one that is there is followed; then the others.
+    /// The programs of a PAT that lists several, except the one that is followed.
     listed: Vec<Listed>,
     /// PID and content of the PMT in force.
     config: Option<(u16, Vec<u8>)>,
@@ -73,32 +73,32 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// PID of the PMT.
+    /// Returns the PID of the PMT that is followed.
     pub(super) fn map_pid(&self) -> Option<u16> {
         self.program.map(|(_, pid)| pid)
     }
 
-    /// PIDs of the PMTs of all programs that the PAT lists.
+    /// Returns the PIDs of the PMTs of all programs that the PAT lists.
     pub(super) fn map_pids(&self) -> impl Iterator<Item = u16> {
         self.map_pid().into_iter().chain(self.listed.iter().map(|listed| listed.pid))
     }
 
-    /// The header of a chunk that begins away from the tables.
+    /// Returns the header of a chunk that does not begin with the tables.
     pub(super) fn copies(&mut self) -> Bytes {
         self.head()
     }
 
-    /// Offset of the run that may yet belong to the next unit.
+    /// Returns the offset of the current run, with which a chunk may begin.
     pub(super) fn run_start(&self) -> Option<u64> {
         self.run.as_ref().map(|run| run.start)
     }
 
-    /// Ends the run: a packet without a table follows.
+    /// Ends the run before a packet that is no table.
     pub(super) fn end_run(&mut self) {
         self.run = None;
     }
 
-    /// A null packet, or one without payload, follows: it does not begin a run.
+    /// Adds a null packet, or one without payload, to the run. Such a packet does not begin a run.
     pub(super) fn pad_run(&mut self) {
         if let Some(run) = &mut self.run {
             run.packets += 1;
@@ -108,7 +108,7 @@ impl Tables {
         }
     }
 
-    /// A packet of any table follows.
+    /// Adds a packet of any table to the run, or begins one.
     pub(super) fn extend_run(&mut self, at: u64) {
         self.pad_run();
         self.run.get_or_insert(Run {
@@ -119,7 +119,7 @@ impl Tables {
         });
     }
 
-    /// Forgets tables that are half there.
+    /// Drops incomplete tables and the run.
     pub(super) fn reset(&mut self) {
         self.pat.reset();
         self.map.reset();
@@ -127,10 +127,10 @@ impl Tables {
         self.run = None;
     }
 
-    /// A packet of the PAT. True where the PMT has another PID now.
+    /// Takes a packet of the PAT. Returns whether the PID of the PMT has changed.
     pub(super) fn push_pat(&mut self, packet: &Packet<'_>) -> Result<bool, Fault> {
         self.extend_run(packet.at);
-        // Taken out and put back: nothing is allocated for each packet.
+        // Taken out and put back to avoid an allocation for each packet.
         let mut done = std::mem::take(&mut self.done);
         self.pat.push(packet, &mut done);
         let mut moved = false;
@@ -140,7 +140,7 @@ impl Tables {
             };
             let Some(&only) = programs.first() else { continue };
             let is_followed = self.program.is_some_and(|program| programs.contains(&program));
-            // A program that the PAT lists no more is not waited for.
+            // Programs that the PAT no longer lists are forgotten.
             self.listed.retain(|listed| programs.contains(&(listed.number, listed.pid)));
             if programs.len() > 1 && !is_followed {
                 moved |= self.program.take().is_some() || self.listed.is_empty();
@@ -153,7 +153,7 @@ impl Tables {
                 moved = true;
                 self.program = Some((number, pid));
                 self.map.reset();
-                // The PMT of another program must not get into a header.
+                // A header must not contain the PMT of another program.
                 self.map_copy = Bytes::new();
             }
             self.adopt_pat(packet.at, section, moved);
@@ -162,18 +162,18 @@ impl Tables {
         Ok(moved)
     }
 
-    /// Keeps the packets of a PAT; `moved` means that the PMT is another now.
+    /// Stores the packets of a PAT; `moved` means that another PMT is followed now.
     fn adopt_pat(&mut self, at: u64, section: Section, moved: bool) {
         self.pat_copy = section.packets;
         self.head = None;
         if let Some(run) = self.run.as_mut().filter(|run| section.since >= run.start) {
-            // A PMT earlier in this run is of the program before.
+            // A PMT earlier in this run belongs to the previous program.
             run.map &= !moved;
             run.pat = Some(at);
         }
     }
 
-    /// Gathers the PMTs of several programs: the first that comes is the one that is carried.
+    /// Starts to gather the PMTs of several programs. The first PMT that comes shows which program the stream contains.
     fn list(&mut self, programs: &[(u16, u16)]) {
         for &(number, pid) in programs.iter().take(MAX_PROGRAMS) {
             if self.listed.iter().all(|listed| listed.number != number) {
@@ -186,17 +186,20 @@ impl Tables {
         }
     }
 
-    /// A packet of the PMT's PID.
+    /// Takes a packet of the PID of a PMT. Returns the program map if it is new.
     ///
     /// # Errors
-    /// [`Fault::Programs`] where a second program is carried.
+    /// [`Fault::Programs`] if the stream contains a second program.
     pub(super) fn push_map(&mut self, packet: &Packet<'_>) -> Result<Option<NewMap>, Fault> {
         self.extend_run(packet.at);
         self.choose(packet)?;
         Ok(self.follow_map(packet))
     }
 
-    /// Looks for the one program that is carried, of those the PAT lists.
+    /// Finds out which of the programs in the PAT the stream contains: a PAT may list programs that the stream does not contain.
+    ///
+    /// # Errors
+    /// [`Fault::Programs`] if the stream contains a second one.
     fn choose(&mut self, packet: &Packet<'_>) -> Result<(), Fault> {
         let count = self.listed.len() + usize::from(self.program.is_some());
         let mut done = Vec::new();
@@ -211,11 +214,11 @@ impl Tables {
                 continue;
             }
             if self.program.is_some() {
-                // Two PMTs have come: both programs are carried, and a chunk can have the tables of one.
+                // Two PMTs have come, so the stream contains both programs. But the header of a chunk has the tables of only one.
                 return Err(Fault::Programs(count));
             }
             self.program = Some((number, packet.pid));
-            // The packet is read again, as one of the program that is followed.
+            // `follow_map` reads the same packet again, so it gets the state before this packet.
             self.map = begun;
         }
         let program = self.program;
@@ -236,7 +239,7 @@ impl Tables {
             self.head = None;
             let run = self.run.as_mut().filter(|run| section.since >= run.start);
             let whole = run.is_some();
-            // In front of its PAT a PMT opens no chunk: who begins to read there does not know its PID.
+            // A chunk must not begin with a PMT in front of its PAT: a reader would not know the PID of the PMT yet.
             if let Some(run) = run.filter(|run| run.pat.is_some_and(|pat| section.since > pat)) {
                 run.map = true;
             }
@@ -257,7 +260,7 @@ impl Tables {
         new
     }
 
-    /// Returns where a chunk may begin whose first unit is at `at`, directly after the last packet.
+    /// Returns where a chunk begins if its first unit is at `at`, directly behind the last packet.
     pub(super) fn place(&mut self, at: u64) -> StartPoint {
         match &self.run {
             Some(run) if run.map => StartPoint {
@@ -268,7 +271,7 @@ impl Tables {
         }
     }
 
-    /// Returns where a chunk may begin that opens with the current run; `whole` means that the run holds the PMT.
+    /// Returns where a chunk begins that opens with the current run; `whole` means that the run contains the complete PMT.
     fn place_of_run(&mut self, at: u64, whole: bool) -> StartPoint {
         let Some(run) = &self.run else {
             return StartPoint { at, head: self.head() };
@@ -276,7 +279,7 @@ impl Tables {
         let start = run.start;
         let head = match (run.map, whole) {
             (true, _) => Bytes::new(),
-            // The run opens with the new PMT: its PAT alone is missing.
+            // The run contains the new PMT but no PAT: the header is the PAT only.
             (false, true) if run.pat.is_none() => self.pat_copy.clone(),
             _ => self.head(),
         };
@@ -286,7 +289,7 @@ impl Tables {
     fn head(&mut self) -> Bytes {
         let (pat, map) = (&self.pat_copy, &self.map_copy);
         self.head
-            // Joined once: every unit carries it, and the tables change seldom.
+            // Joined once and shared: every unit has it, and the tables rarely change.
             .get_or_insert_with(|| {
                 let mut head = BytesMut::with_capacity(pat.len() + map.len());
                 head.extend_from_slice(pat);

@@ -1,6 +1,6 @@
-//! Access units out of PES packets: which begin with a key frame, when they are shown, what their codecs are.
+//! Classifies the access units in PES packets: key frames, presentation times, codec names.
 //!
-//! PURE. Gathers no more of a PES packet than it takes to judge it, which is mostly nothing beyond its first transport packet.
+//! PURE. Gathers only as much of a PES packet as is needed to classify it; mostly its first transport packet is enough.
 
 use bytes::Bytes;
 
@@ -19,13 +19,14 @@ use super::sound::{OpenSound, Target};
 use super::stream::{Audio, Kind, Video};
 use super::tables::StartPoint;
 
-/// Below this many bytes each packet is judged again; above, only after a growth by an eighth, or the time would go with the square.
+/// Up to this many bytes a PES packet is classified again with each transport packet. Above, only after it has grown by an
+/// eighth: otherwise the time would be quadratic.
 const EAGER: usize = 4096;
 
-/// A longer beginning of a PES packet is joined with the next ones only this often.
+/// How often a beginning longer than [`EAGER`] may be joined with the next PES packet.
 const MOST_JOINED: u8 = 4;
 
-/// A PES packet that is not judged yet.
+/// A PES packet that is not classified yet.
 #[derive(Debug)]
 struct Pending {
     slot: Slot,
@@ -33,9 +34,9 @@ struct Pending {
     flags: Flags,
     /// Number of bytes at which it is classified next.
     next_try: usize,
-    /// The sound that is open where the picture begins.
+    /// The audio PES packet that is open where the picture begins.
     sound: Option<OpenSound>,
-    /// How often the next PES packet was taken for more of the same.
+    /// How many later PES packets have been joined with it.
     joined: u8,
 }
 
@@ -43,7 +44,7 @@ struct Pending {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) elementary: Elementary,
-    /// As the PMT says, or, where that does not, as its frames do.
+    /// The kind according to the PMT, or, if that does not show it, according to the frames.
     pub(super) kind: Kind,
     pub(super) name: Option<String>,
     /// Whether `name` comes from the stream itself.
@@ -58,7 +59,7 @@ pub(super) struct Stream {
 impl Stream {
     fn new(elementary: Elementary) -> Self {
         let name = elementary.name.clone();
-        // Of these kinds the PMT does not say everything: the first frame has the name.
+        // For these kinds the PMT does not determine the name: the first frame does.
         let seen = !matches!(elementary.kind, Kind::Audio(Audio::Adts | Audio::Mpeg));
         Self {
             kind: elementary.kind,
@@ -83,7 +84,7 @@ pub(super) struct Units {
     pub(super) streams: Vec<Stream>,
     /// Index of the video stream that decides on cuts.
     pub(super) video: Option<usize>,
-    /// Whether a picture of it has begun.
+    /// Whether a picture of this stream has begun.
     has_picture: bool,
     /// Whether a key frame has begun and not ended.
     key_open: bool,
@@ -91,22 +92,22 @@ pub(super) struct Units {
     pub(super) config: Option<u64>,
     /// Whether no picture has come since the last PMT that opened a chunk.
     pub(super) fresh: bool,
-    /// The clock of the stream whose times count.
+    /// The clock of the stream that decides on times.
     clock: Clock,
-    /// Fields of the video stream that decides on cuts, of H.264 and of MPEG-2.
+    /// Pair the fields of the video stream that decides on cuts: of H.264 and of MPEG-2.
     fields: Fields,
     mpeg2_fields: Mpeg2Fields,
     sequences: Sequences,
-    /// Whether a picture of the video stream that decides on cuts was flagged that shows nothing but flags.
+    /// Whether random_access_indicator was set for a picture that only this flag can classify (scrambled, unknown codec).
     has_flag: bool,
-    /// The PES packet of sound that is open, while nothing but tables came behind it.
+    /// The open PES packet of audio, while only tables have followed it.
     pub(super) sound: Option<OpenSound>,
     packing: Packing,
-    /// Parameter sets in band of the key frames since the last configuration.
+    /// In-band parameter sets of the key frames since the last change of configuration.
     pub(super) sets: SetsInForce,
-    /// The sound that counts: the first that brought a PES packet with a time.
+    /// PID of the audio stream that decides on times: the first that had a PES packet with a time.
     pub(super) sound_pid: Option<u16>,
-    /// PES packets of other sound since its last one.
+    /// Number of PES packets of other audio streams since the last one of `sound_pid`.
     pub(super) other_sound: u32,
 }
 
@@ -119,7 +120,7 @@ impl Units {
         self.streams.get(self.video?).map(Stream::pid)
     }
 
-    /// Takes the streams of a new PMT; those that stay keep what is known of them.
+    /// Takes the streams of a new PMT. Streams that were in the previous PMT keep their state.
     pub(super) fn configure(&mut self, elementary: Vec<Elementary>, out: &mut Reorder) {
         let old_video = self.video_pid();
         let mut old = std::mem::take(&mut self.streams);
@@ -131,7 +132,7 @@ impl Units {
             self.streams.push(stream);
         }
         self.video = self.streams.iter().position(|s| matches!(s.kind, Kind::Video(_)));
-        // What was learned of the pictures of one PID says nothing of those of another.
+        // The state of the pictures of one PID is not valid for those of another.
         if self.video_pid() != old_video {
             self.has_picture = false;
             self.fields = Fields::default();
@@ -152,7 +153,7 @@ impl Units {
         video.is_some_and(|stream| Some(&stream.elementary) == first)
     }
 
-    /// Ends the PES packets of the streams that a new PMT does not have: nothing more comes of them.
+    /// Ends the PES packets of the streams that are missing in a new PMT: no more of their packets will come.
     pub(super) fn close_missing(&mut self, elementary: &[Elementary], out: &mut Reorder, marks: &mut Vec<Mark>) {
         let is_missing = |(index, stream): (usize, &Stream)| (!elementary.contains(&stream.elementary)).then_some(index);
         let missing: Vec<usize> = self.streams.iter().enumerate().filter_map(is_missing).collect();
@@ -161,12 +162,13 @@ impl Units {
         }
     }
 
-    /// The PMT comes after the beginning of a picture.
+    /// Notes that a picture began before the PMT came.
     pub(super) fn join(&mut self) {
         self.has_picture = true;
     }
 
-    /// Whether a packet of that stream that begins no PES packet is the rest of a picture from before.
+    /// Returns whether a packet of this stream that begins no PES packet is the rest of a picture whose beginning was not
+    /// received.
     pub(super) fn joins(&self, index: usize) -> bool {
         self.video == Some(index) && !self.has_picture
     }
@@ -177,13 +179,13 @@ impl Units {
             .map_or(Continuity::Next, |stream| stream.counter.check(packet, payload))
     }
 
-    /// Offset of the packet before the one that was judged last.
+    /// Returns the offset of the packet of this stream before the one that was checked last.
     pub(super) fn before(&self, index: usize) -> u64 {
         self.streams.get(index).map_or(0, |stream| stream.counter.before())
     }
 
-    /// A packet of adaptation field alone. It may announce the jump of the continuity counter that the next payload shows
-    /// (2.4.3.5): ffmpeg sends the PCR so.
+    /// Takes a packet with an adaptation field and no payload. It may announce that the continuity counter of the next payload
+    /// jumps (2.4.3.5): ffmpeg sends the PCR in such packets.
     pub(super) fn pass_clock(&mut self, index: usize, packet: &Packet<'_>) {
         if packet.discontinuity
             && let Some(stream) = self.streams.get_mut(index)
@@ -201,19 +203,19 @@ impl Units {
             stream.pending = None;
         }
         self.sound = None;
-        // What comes first may be the rest of a picture that began before the flush.
+        // The next packets may be the rest of a picture that began before the flush.
         self.has_picture = false;
         self.key_open = false;
         self.fields.restart();
         self.mpeg2_fields = Mpeg2Fields::default();
     }
 
-    /// The mark that ends the last key frame, if it has not ended.
+    /// Returns the mark that ends the last key frame, if it has not ended.
     pub(super) fn picture_end(&mut self) -> Option<MarkKind> {
         std::mem::take(&mut self.key_open).then_some(MarkKind::PictureEnd)
     }
 
-    /// A PES packet begins, or the rest of a picture whose beginning is not there.
+    /// Starts a PES packet, or the rest of a picture whose beginning was not received.
     pub(super) fn begin(
         &mut self,
         index: usize,
@@ -233,7 +235,7 @@ impl Units {
         self.observe(index, payload, packet.start);
         let is_picture = self.video == Some(index) && packet.start;
         let sound = self.sound.take_if(|_| is_picture);
-        // Something else begins: no key frame follows directly on that sound.
+        // If something else begins, no key frame follows directly behind the open audio packet.
         self.flush_sound(out, marks);
         if self.joins(index) {
             self.has_picture = true;
@@ -253,6 +255,7 @@ impl Units {
         };
         let stream_kind = stream.kind;
         let found = if counts && !flags.scrambled && !is_whole(payload) {
+            // The duration needs all frames of the packet.
             None
         } else {
             examine(
@@ -287,8 +290,8 @@ impl Units {
         }
     }
 
-    /// Parameter sets in a PES packet of their own, or a start code that is cut off, are the beginning of the picture in the next
-    /// one: its bytes are taken as more of the same, so that no chunk begins between them.
+    /// Joins a PES packet with the pending one before it, if that contains only parameter sets and the like or ends in a split
+    /// start code: it is the beginning of this picture, and no chunk may begin between the two. Returns whether they were joined.
     fn belongs_to_prefix(&mut self, index: usize, packet: &Packet<'_>, payload: &[u8]) -> bool {
         let Some(stream) = self.streams.get_mut(index).filter(|_| packet.start && !packet.scrambled) else {
             return false;
@@ -321,7 +324,7 @@ impl Units {
         true
     }
 
-    /// Looks whether several pictures share the PES packets of video.
+    /// Observes whether several pictures share a PES packet of the video stream.
     fn observe(&mut self, index: usize, payload: &[u8], begins: bool) {
         let kind = self.streams.get(index).map(|stream| stream.kind);
         let Some(Kind::Video(video)) = kind.filter(|_| self.video == Some(index)) else {
@@ -337,7 +340,7 @@ impl Units {
         }
     }
 
-    /// A PES packet goes on.
+    /// Takes more payload of a PES packet.
     pub(super) fn extend(&mut self, index: usize, payload: &[u8], out: &mut Reorder, marks: &mut Vec<Mark>) {
         self.observe(index, payload, false);
         let counts = self.counts_frames(index);
@@ -345,7 +348,7 @@ impl Units {
         let Some(pending) = stream.pending.as_mut() else { return };
         stream.gathered.extend_from_slice(payload);
         let len = stream.gathered.len();
-        // Of a packet of unknown length no more than `MAX_PREFIX` is gathered.
+        // No more than `MAX_PREFIX` is gathered of a PES packet of unknown length.
         if counts && !is_whole(&stream.gathered) && len < MAX_PREFIX {
             return;
         }
@@ -358,8 +361,8 @@ impl Units {
         self.classify(index, false, out, marks);
     }
 
-    /// Returns whether the frames in the PES packets of that stream are counted, to know their duration. Without a
-    /// picture the length of a chunk is that of its sound. They are gathered whole.
+    /// Returns whether the audio frames in the PES packets of this stream are counted to compute their duration. Only without
+    /// video: then the duration of a chunk is that of its audio. Such PES packets are gathered completely.
     fn counts_frames(&self, index: usize) -> bool {
         self.video.is_none()
             && self.streams.get(index).is_some_and(|stream| {
@@ -370,15 +373,15 @@ impl Units {
             })
     }
 
-    /// The PES packet of that stream has ended, so far as it is there.
+    /// Ends the PES packet of this stream: classifies it by the bytes received.
     pub(super) fn close(&mut self, index: usize, out: &mut Reorder, marks: &mut Vec<Mark>) {
         self.classify(index, true, out, marks);
     }
 
-    /// All PES packets have ended.
+    /// Ends all PES packets.
     pub(super) fn close_all(&mut self, out: &mut Reorder, marks: &mut Vec<Mark>) {
         self.flush_sound(out, marks);
-        // In the order in which they began: time stamps are unwrapped in that order.
+        // In the order in which they began, because timestamps have to be unwrapped in that order.
         let mut open: Vec<(Slot, usize)> = Vec::new();
         open.extend(
             self.streams
@@ -392,7 +395,7 @@ impl Units {
         }
     }
 
-    /// Decides what holds that ticket with the bytes that are there.
+    /// Decides the owner of a slot with the bytes received so far.
     pub(super) fn force(&mut self, slot: Slot, out: &mut Reorder, marks: &mut Vec<Mark>) {
         if self.sound.as_ref().is_some_and(|sound| sound.slot() == slot) {
             return self.flush_sound(out, marks);
@@ -401,13 +404,13 @@ impl Units {
         let holder = self.streams.iter().position(|s| s.pending.as_ref().is_some_and(holds));
         match holder {
             Some(index) => self.close(index, out, marks),
-            // Nothing else will decide it: it must not hold back those behind it.
+            // No stream owns the slot, so nothing else would decide it, and it must not block the slots behind it.
             None => out.decide(slot, [None, None, None], marks),
         }
     }
 
-    /// Returns whether a picture is key that was judged so. Where only flags say what is key, and none has come yet, nothing is known:
-    /// `random_access_indicator` is optional (2.4.3.5).
+    /// Returns the key of a picture that was classified as `key`. Returns [`Key::Unjudged`] if only flags show what is key and
+    /// none has been set so far: `random_access_indicator` is optional (2.4.3.5), so its absence proves nothing.
     fn key_of(&mut self, index: usize, is_scrambled: bool, key: Key) -> Key {
         let kind = self.streams.get(index).map(|stream| stream.kind);
         if !is_scrambled && kind != Some(Kind::Video(Video::Nal(VideoCodec::Unknown))) {
@@ -417,7 +420,7 @@ impl Units {
         if self.has_flag { key } else { Key::Unjudged }
     }
 
-    /// Whether a group of pictures of that stream is a place to cut without the headers that a decoder needs.
+    /// Returns whether the stream may be cut at a group of pictures without the headers that a decoder needs.
     fn lacks_headers(&self, index: usize) -> bool {
         let kind = self.streams.get(index).map(|stream| stream.kind);
         matches!(kind, Some(Kind::Video(video)) if self.video == Some(index) && self.sequences.are_missing(video))
@@ -445,13 +448,13 @@ impl Units {
                 return;
             }
         }
-        // Handed back for its allocation, unless it is one that 250 streams must not have.
+        // The buffer is kept to reuse its allocation, unless it is large: there may be 250 streams.
         if let Some(stream) = self.streams.get_mut(index).filter(|_| gathered.capacity() <= 2 * EAGER) {
             stream.gathered = gathered;
         }
     }
 
-    /// The marks of what was found.
+    /// Returns the marks for an examined PES packet.
     fn kinds(&mut self, index: usize, found: Found<'_>, head: Bytes, out: &mut Reorder) -> Kinds {
         let (pts, data, picture, is_behind_rest) = match found {
             Found::Nothing => return [None, None, None],
@@ -474,6 +477,7 @@ impl Units {
             _ => false,
         };
         if is_second_field {
+            // No unit: a chunk that began with a second field would lack half a frame.
             return [None, None, None];
         }
         let is_sound = self.is_sound(kind);
@@ -492,7 +496,7 @@ impl Units {
         let (mut end, mut notice) = (None, None);
         match (kind, picture) {
             (Kind::Video(video), Some(picture)) if self.video == Some(index) => {
-                // The key frame before ends where this picture begins.
+                // The previous key frame ends where this picture begins.
                 end = self.picture_end();
                 unit.track = Track::Video;
                 unit.key = self.key_of(index, data.is_empty(), picture.key);
@@ -501,7 +505,7 @@ impl Units {
                     self.key_open = true;
                     let before = self.config;
                     unit.new_codec_config = self.take_config(index, video, &picture, data, out);
-                    // Without data it is scrambled, and shows nothing of its sets.
+                    // Without data the packet is scrambled: its parameter sets cannot be seen.
                     let lacks = !data.is_empty() && self.lacks_a_set(video, data, before);
                     notice = match (picture.has_parameter_sets && !lacks, is_behind_rest) {
                         (false, _) => Some(MarkKind::Notice(match video {
@@ -528,19 +532,20 @@ impl Units {
             (Kind::Video(video), Some(picture)) if picture.key.is_key() => self.name_video(index, video, &picture, data, out),
             _ => {}
         }
-        // Behind the names, so that the header has them.
+        // After the codec names are set, so that the header's `info` contains them.
         unit.init = Some(init(head, out));
         [end, Some(MarkKind::Unit(unit)), notice]
     }
 
-    /// Returns the time of a time stamp of that stream in ns. A stream begins beside the one whose times count.
+    /// Returns the time in ns for a timestamp of this stream. The first timestamp of a stream is unwrapped near the time of the
+    /// stream that decides on times.
     fn time(&mut self, index: usize, pts: u64, is_the_sound: bool) -> u64 {
         let Some(stream) = self.streams.get_mut(index) else { return 0 };
         if stream.clock.is_new() {
             stream.clock = Clock::beside(self.clock);
         }
         let time = stream.clock.nanoseconds(pts);
-        // Private streams may count from anywhere: no other stream may begin beside those.
+        // Private streams may count from any value: other streams must not be unwrapped near their times.
         if self.video == Some(index) || (self.video.is_none() && is_the_sound) {
             self.clock = stream.clock;
         }
@@ -548,7 +553,7 @@ impl Units {
     }
 }
 
-/// Decides the marks of a picture, behind sound that is open where it begins.
+/// Decides the marks of a picture, together with the audio packet that is open where it begins.
 fn decide(sound: Option<OpenSound>, slot: Slot, kinds: Kinds, out: &mut Reorder, marks: &mut Vec<Mark>) {
     match sound {
         Some(sound) => sound.put_picture(Target::Slot(slot), kinds, out, marks),

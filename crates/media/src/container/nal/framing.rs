@@ -1,4 +1,4 @@
-//! Where NAL units begin and end: start codes and lengths.
+//! Finds where NAL units begin and end: start codes and lengths.
 //!
 //! PURE. Sources: ITU-T H.264 and H.265, annex B; ISO/IEC 14496-15.
 
@@ -9,12 +9,12 @@ use super::{VideoCodec, work};
 pub enum Framing {
     /// Start codes 00 00 01 (MPEG-TS).
     AnnexB,
-    /// A big-endian length of this size in bytes (1, 2 or 4) before each (FLV, MP4, Matroska).
+    /// A big-endian length of this size in bytes (1, 2 or 4) before each unit (FLV, MP4, Matroska).
     Length(usize),
 }
 
-/// How NAL units are delimited that the container says have lengths of `size` bytes: some writers put start codes there all
-/// the same. `None` if more bytes are needed.
+/// Returns how the NAL units of `data` are really delimited. According to the container they have lengths of `size` bytes, but
+/// some writers use start codes nevertheless. Returns `None` if more bytes are needed.
 pub(in crate::container) fn real_framing(codec: VideoCodec, size: usize, data: &[u8], complete: bool) -> Option<Framing> {
     let length = Some(Framing::Length(size));
     let Some(first) = data.first_chunk::<4>() else {
@@ -28,23 +28,23 @@ pub(in crate::container) fn real_framing(codec: VideoCodec, size: usize, data: &
     let Some(&code) = data.get(header) else {
         return if complete { length } else { None };
     };
-    // Behind it no NAL unit can begin: it is a length that looks like a start code.
+    // No NAL unit can begin with this byte, so the bytes before it are a length that looks like a start code.
     if !is_plausible(codec, code) {
         return length;
     }
     if size < header {
-        // A length of 0: no NAL unit is empty.
+        // As a length it would be 0, but no NAL unit is empty.
         return Some(Framing::AnnexB);
     }
     if size == header {
-        // A length of 1, which only an end of sequence or of stream has.
+        // As a length it would be 1, which only an end of sequence or end of stream has.
         return if ends_sequence(codec, code) {
             length
         } else {
             Some(Framing::AnnexB)
         };
     }
-    // A length of 256 to 511, or a start code: what stands behind that many bytes decides.
+    // Either a length of 256 to 511 or a start code: the bytes behind a unit of this length decide.
     let after = 4 + usize::from(u16::from_be_bytes([first[2], first[3]]));
     match (data.get(4), data.get(after..after + 5)) {
         (Some(&first), _) if !is_plausible(codec, first) => Some(Framing::AnnexB),
@@ -57,7 +57,7 @@ pub(in crate::container) fn real_framing(codec: VideoCodec, size: usize, data: &
     }
 }
 
-/// Whether a NAL unit can begin with this byte: forbidden_zero_bit, and a type that is in use.
+/// Returns whether a NAL unit can begin with this byte: forbidden_zero_bit is 0, and the type is in use.
 fn is_plausible(codec: VideoCodec, header: u8) -> bool {
     header & 0x80 == 0
         && match codec {
@@ -70,7 +70,7 @@ fn ends_sequence(codec: VideoCodec, header: u8) -> bool {
     codec == VideoCodec::H264 && matches!(header & 0x1f, 10 | 11)
 }
 
-/// The range of one NAL unit; `ended` is false if the data stops before it ends.
+/// The range of one NAL unit, without start code or length; `ended` is false if its end is not in the data.
 pub(in crate::container) struct Nal {
     pub(in crate::container) start: usize,
     pub(in crate::container) end: usize,
@@ -78,7 +78,7 @@ pub(in crate::container) struct Nal {
 }
 
 impl Nal {
-    /// Whether its length is 0. Behind a start code this is unknown: what stands there may be zeros of the next one.
+    /// Returns whether its length is 0. Always false behind a start code: the zeros there may belong to the next start code.
     pub(in crate::container) fn is_empty(&self, framing: Framing) -> bool {
         self.ended && self.start == self.end && matches!(framing, Framing::Length(_))
     }
@@ -102,7 +102,7 @@ impl Nals<'_> {
                 work::count(end - self.pos);
                 self.pos = end;
                 let mut trimmed = end;
-                // The zero_byte of a four byte start code, and trailing_zero_8bits, are not the unit's.
+                // The zero_byte of a four-byte start code and trailing_zero_8bits do not belong to the unit.
                 while ended && trimmed > start && self.data.get(trimmed - 1) == Some(&0) {
                     trimmed -= 1;
                 }
@@ -130,7 +130,7 @@ impl Nals<'_> {
     }
 }
 
-/// Offset of the next 00 00 01 at or after `from`.
+/// Returns the offset of the next 00 00 01 at or after `from`.
 pub fn find_start_code(data: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
@@ -140,7 +140,7 @@ pub fn find_start_code(data: &[u8], from: usize) -> Option<usize> {
         match third {
             1 if first == 0 && second == 0 => return Some(at),
             0 => at += 1,
-            // No start code holds this byte.
+            // No start code contains this byte, so none begins at the two bytes before it either.
             _ => at += 3,
         }
     }

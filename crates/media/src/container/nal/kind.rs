@@ -1,4 +1,4 @@
-//! What a NAL unit is, by its header, and what its payload says of the picture.
+//! Reads the kind of a NAL unit from its header, and the recovery point from an SEI.
 //!
 //! PURE. Sources: ITU-T H.264 (table 7-1, D.1.8), H.265 (table 7-1).
 
@@ -10,7 +10,7 @@ pub(in crate::container) enum NalKind {
     Sps,
     Pps,
     Sei,
-    /// One that stands behind the slices of a picture.
+    /// A unit that comes behind the slices of a picture.
     Behind,
     Other,
 }
@@ -18,10 +18,12 @@ pub(in crate::container) enum NalKind {
 pub(in crate::container) fn h264_kind(header: u8) -> NalKind {
     match header & 0x1f {
         5 => NalKind::Slice(Key::Closed),
+        // 2 is data partition A, which begins with the slice header.
         1 | 2 => NalKind::Slice(Key::No),
         6 => NalKind::Sei,
         7 => NalKind::Sps,
         8 => NalKind::Pps,
+        // Data partitions B and C, end of sequence, end of stream, filler data; auxiliary slice, slice extensions.
         3 | 4 | 10..=12 | 19..=21 => NalKind::Behind,
         _ => NalKind::Other,
     }
@@ -29,20 +31,22 @@ pub(in crate::container) fn h264_kind(header: u8) -> NalKind {
 
 pub(in crate::container) fn h265_kind(header: u8) -> NalKind {
     match header >> 1 & 0x3f {
-        // BLA: the RASL pictures that depend on earlier ones are not output (H.265 8.1.3); IDR.
+        // BLA and IDR. Behind a BLA the RASL pictures, which depend on earlier ones, are not output (H.265 8.1.3).
         16..=20 => NalKind::Slice(Key::Closed),
+        // CRA, and two reserved IRAP types, which may be followed by leading pictures like a CRA.
         21..=23 => NalKind::Slice(Key::Open),
         0..=31 => NalKind::Slice(Key::No),
         32 => NalKind::Vps,
         33 => NalKind::Sps,
         34 => NalKind::Pps,
         39 => NalKind::Sei,
+        // End of sequence, end of bitstream, filler data; suffix SEI.
         36..=38 | 40 => NalKind::Behind,
         _ => NalKind::Other,
     }
 }
 
-/// `recovery_frame_cnt` of the recovery point message in an H.264 SEI (without its NAL header), D.1.8.
+/// Returns `recovery_frame_cnt` of the recovery point message in an H.264 SEI (D.1.8). `sei` is without the NAL header.
 pub(super) fn recovery_frame_cnt(sei: &[u8]) -> Option<u32> {
     work::count(sei.len());
     let mut rbsp = Vec::with_capacity(sei.len());
@@ -54,7 +58,7 @@ pub(super) fn recovery_frame_cnt(sei: &[u8]) -> Option<u32> {
         rbsp.push(b);
     }
     let mut rest = rbsp.as_slice();
-    // A message has at least two bytes, and behind the last one stands the stop bit.
+    // A message has at least two bytes, and the byte with the stop bit follows the last one.
     while rest.len() > 2 {
         let (kind, after) = sei_number(rest)?;
         let (size, after) = sei_number(after)?;
@@ -79,7 +83,7 @@ fn sei_number(mut data: &[u8]) -> Option<(usize, &[u8])> {
     }
 }
 
-/// The ue(v) that `data` begins with.
+/// Reads the ue(v) at the start of `data`. Returns `None` if it is incomplete or does not fit into 32 bits.
 pub(in crate::container) fn exp_golomb(data: &[u8]) -> Option<u32> {
     let bit = |i: usize| data.get(i / 8).map(|b| b >> (7 - i % 8) & 1);
     let mut zeros = 0;

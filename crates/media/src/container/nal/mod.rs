@@ -1,4 +1,5 @@
-//! Is this access unit a key frame? Answers from the coded bytes, since muxers flag I-frames that are none.
+//! Finds out whether an access unit is a key frame. Reads the coded bytes, because muxers also flag I-frames as key that are not
+//! IDR: a chunk that begins with one decodes to 0 frames.
 //!
 //! PURE. Sources: ITU-T H.264 (7.3.1, 7.4.1, D.1.8), H.265 (7.3.1.2, table 7-1), RFC 6386 (VP8, 9.1), the VP9 bitstream
 //! specification (6.2), the AV1 bitstream specification (5.3, 5.9).
@@ -21,7 +22,7 @@ pub(super) use kind::{NalKind, exp_golomb, h264_kind, h265_kind};
 pub(super) use obu::{SEQUENCE_HEADER, TEMPORAL_DELIMITER, obus};
 use obu::{classify_av1, vp9_key};
 
-/// Video coding formats whose key frames are known.
+/// Video coding formats whose key frames this module recognises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VideoCodec {
     /// ITU-T H.264, AVC.
@@ -34,7 +35,7 @@ pub enum VideoCodec {
     Vp9,
     /// AV1.
     Av1,
-    /// One that this module does not parse: the container's key flag is used.
+    /// Any other format, which this module does not parse: the container's key flag is used.
     Unknown,
 }
 
@@ -45,31 +46,33 @@ pub struct Picture {
     pub key: Key,
     /// Whether SPS and PPS (H.265: VPS too) precede the first slice.
     pub has_parameter_sets: bool,
-    /// Hash of the VPS and SPS found, each once and in any order, since encoders repeat them within one picture. `None`
-    /// without any. Two of one stream differ where the configuration does.
+    /// Hash of the VPS and SPS found, or `None` if there are none. Does not depend on their order or on repetitions, since
+    /// encoders repeat them within one picture. Two hashes of one stream differ if the configurations differ.
     pub config: Option<u64>,
-    /// Offset and length of the first SPS (with its NAL header) in the data classified.
+    /// Offset and length of the first SPS (with its NAL header) in the classified data.
     pub sps: Option<(usize, usize)>,
-    /// What of a picture is there.
+    /// Which part of a picture the data contains.
     pub part: Part,
-    /// Offset of the NAL header of the first slice in the data classified; of the last byte of MPEG-2's picture start code.
+    /// Offset in the classified data of the NAL header of the first slice, or, for MPEG-2, of the last byte of the picture start
+    /// code.
     pub slice: Option<usize>,
 }
 
-/// What of a picture a unit of the container holds: some writers make a tag, a block or a sample of each NAL unit.
+/// Which part of a picture a unit of the container contains: some writers put each NAL unit into a tag, block or sample of its
+/// own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Part {
-    /// Its first slice, or all of it.
+    /// The first slice, or the whole picture.
     #[default]
     Begins,
-    /// Only what stands in front of a picture: delimiter, parameter sets, SEI.
+    /// Only NAL units that precede a picture: delimiter, parameter sets, SEI.
     Prefix,
-    /// A slice other than the first: the rest of the picture before, where that has the same time.
+    /// A slice other than the first: the rest of the previous picture, if that has the same time.
     Continues,
 }
 
 impl Picture {
-    /// A picture of which no more is known than whether it is a key.
+    /// Returns a picture of which only `key` is known.
     pub const fn plain(key: Key) -> Self {
         Self {
             key,
@@ -81,26 +84,26 @@ impl Picture {
         }
     }
 
-    /// A picture whose first bytes do not show what it is: the container's flag decides.
+    /// Returns a picture that only the container's flag describes.
     const fn by_flag(flagged: bool) -> Self {
         Self::plain(if flagged { Key::Closed } else { Key::No })
     }
 }
 
-/// A picture whose first slice is not within this many bytes is judged by the container's flag: 512 KiB. Cameras put motion vectors, previews
-/// and whole sound tracks into SEI in front of the slice. Callers ask again after a growth by a part, never for each byte, so
-/// that the work stays proportional.
+/// If the first slice of a picture does not begin within this many bytes, the container's flag decides: 512 KiB. The limit is
+/// this large because cameras put motion vectors, previews and whole audio tracks into SEI in front of the slice. Callers
+/// classify again only after the data has grown by a certain part, not for each byte, so that the total work stays linear.
 pub const MAX_PREFIX: usize = 512 << 10;
 
 /// Classifies the access unit (frame, sample, temporal unit) that begins with `data`.
 ///
-/// `complete` means that `data` is all of it. Returns `None` if more bytes are needed, but never if `complete` or if
-/// [`MAX_PREFIX`] bytes are there. `flagged` is the container's key flag, used only for [`VideoCodec::Unknown`] and where no
-/// slice begins within [`MAX_PREFIX`] bytes.
+/// `complete` means that `data` is the whole unit. Returns `None` if more bytes are needed, but never if `complete` or with
+/// [`MAX_PREFIX`] bytes. `flagged` is the container's key flag, used only for [`VideoCodec::Unknown`] and if no slice begins
+/// within [`MAX_PREFIX`] bytes.
 pub fn classify(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool, flagged: bool) -> Option<Picture> {
     let is_cut = data.len() > MAX_PREFIX || (data.len() == MAX_PREFIX && !complete);
     let complete = complete || is_cut;
-    // By as much and no more: the answer must not depend on how the input was sliced.
+    // Limited, so that the result does not depend on how the input was sliced.
     let data = data.get(..MAX_PREFIX).unwrap_or(data);
     let picture = match codec {
         VideoCodec::H264 | VideoCodec::H265 => classify_nals(codec, framing, data, complete),
@@ -109,7 +112,7 @@ pub fn classify(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool
         VideoCodec::Av1 => classify_av1(data, complete),
         VideoCodec::Unknown => Some(Picture::by_flag(flagged)),
     }?;
-    // Not what is complete and has no slice: that is no picture, whatever its flag says.
+    // Complete data without a slice is excluded: it is no picture, regardless of its flag.
     let is_unseen = is_cut && picture.slice.is_none() && matches!(codec, VideoCodec::H264 | VideoCodec::H265);
     Some(if is_unseen {
         Picture {
@@ -122,8 +125,8 @@ pub fn classify(codec: VideoCodec, framing: Framing, data: &[u8], complete: bool
     })
 }
 
-/// Returns whether `data` opens with an access unit delimiter. A picture begins behind it, whichever of its slices comes first (H.264
-/// 7.4.1.2.3).
+/// Returns whether `data` opens with an access unit delimiter. A picture begins behind it, even if the first slice received is
+/// not its first one (H.264 7.4.1.2.3).
 pub fn opens_with_delimiter(codec: VideoCodec, framing: Framing, data: &[u8]) -> bool {
     let is_delimiter = match codec {
         VideoCodec::H264 => |first: u8| first & 0x1f == 9,
@@ -146,7 +149,7 @@ fn first_byte(data: &[u8], complete: bool, is_key: impl Fn(u8) -> bool) -> Optio
     }
 }
 
-/// What has been found in front of the first slice.
+/// Parameter sets and SEI found in front of the first slice.
 #[derive(Default)]
 struct Found {
     /// A hash of each VPS and SPS.
@@ -177,7 +180,7 @@ impl Found {
 
 pub(super) fn hash(nal: &[u8]) -> u64 {
     work::count(nal.len());
-    // Hashes are compared within one process alone: another version of Rust may compute others.
+    // Hashes are compared only within one process: another version of Rust may compute different ones.
     let mut hasher = DefaultHasher::new();
     hasher.write(nal);
     hasher.finish()
@@ -215,7 +218,8 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
                 None => return None,
             };
             let key = match (slice_key, found.recovery_frame_cnt) {
-                // recovery_frame_cnt of 0: the picture itself is right already; more would be shown damaged at first.
+                // recovery_frame_cnt 0: this picture is already correct. With a larger count the first pictures would be shown
+                // damaged, so they are not key.
                 (Key::No, Some(0)) if codec == VideoCodec::H264 => Key::Open,
                 (key, _) => key,
             };
@@ -225,12 +229,12 @@ fn classify_nals(codec: VideoCodec, framing: Framing, data: &[u8], complete: boo
                 ..found.picture(codec, key)
             });
         }
-        // A parameter set that is cut off would have another hash.
+        // An incomplete parameter set would have another hash.
         if !nal.ended && !complete {
             return None;
         }
         let body = data.get(nal.start..nal.end).unwrap_or_default();
-        // Behind a start code the last unit never ends by itself; behind a length it is torn.
+        // Behind a start code the end of the last unit is never marked, so it counts. Behind a length it is incomplete.
         any |= nal.ended || framing == Framing::AnnexB;
         match kind {
             NalKind::Vps => {

@@ -1,4 +1,4 @@
-//! Key frames of VP9 and AV1, by their first header; and the OBUs of AV1.
+//! Recognises key frames of VP9 and AV1 by their first header, and splits AV1 into OBUs.
 //!
 //! PURE. Sources: the VP9 bitstream specification (6.2), the AV1 bitstream specification (5.3, 5.9, 6.2.2).
 
@@ -16,13 +16,13 @@ pub(in crate::container) const TEMPORAL_DELIMITER: u8 = 2;
 pub(in crate::container) struct Obu {
     /// `obu_type`.
     pub(in crate::container) kind: u8,
-    /// Where it begins.
+    /// Position of its header.
     pub(in crate::container) at: usize,
-    /// What follows its header and size.
+    /// Range of its payload, behind header and size.
     pub(in crate::container) body: Range<usize>,
 }
 
-/// The OBUs of a temporal unit, up to the first that is not all there. One without a size is the last (AV1 5.3.1).
+/// Iterates over the OBUs of a temporal unit, up to the first incomplete one. An OBU without a size is the last (AV1 5.3.1).
 pub(in crate::container) fn obus(data: &[u8]) -> impl Iterator<Item = Obu> + '_ {
     let mut next = 0;
     std::iter::from_fn(move || {
@@ -39,12 +39,12 @@ pub(in crate::container) fn obus(data: &[u8]) -> impl Iterator<Item = Obu> + '_ 
     })
 }
 
-/// The header of an OBU, as far as it is there.
+/// The header of an OBU.
 struct Head {
     kind: u8,
-    /// Where its body begins.
+    /// Position of its body.
     body: usize,
-    /// Of the body. Outer `None`: it cannot be read; inner: it has none.
+    /// Size of the body in bytes. Outer `None`: it cannot be read; inner `None`: the OBU has no size field.
     size: Option<Option<usize>>,
 }
 
@@ -72,14 +72,14 @@ pub(super) fn vp9_key(b: u8) -> bool {
     if b >> 6 != 2 {
         return false;
     }
-    // Profile 3 has a reserved bit behind it.
+    // Profile 3 is followed by a reserved bit.
     let shift = if b & 0x30 == 0x30 { 1 } else { 0 };
     let show_existing = b << (4 + shift) & 0x80 != 0;
     let inter = b << (5 + shift) & 0x80 != 0;
     !show_existing && !inter
 }
 
-/// Walks the OBUs of a temporal unit up to its first frame header (AV1 5.3, 5.9.2).
+/// Classifies a temporal unit of AV1 by its first frame header (AV1 5.3, 5.9.2). Returns `None` if more bytes are needed.
 pub(super) fn classify_av1(data: &[u8], complete: bool) -> Option<Picture> {
     let no = complete.then_some(Picture::plain(Key::No));
     let mut pos = 0usize;

@@ -1,7 +1,7 @@
-//! What MP4 says of pictures of AV1, from their container and from their sequence header; and their samples.
+//! Configuration of AV1 for MP4, from the container and from the sequence header, and its samples.
 //!
-//! PURE. Sources: the AV1 bitstream specification (5.3 OBUs, 5.5 `sequence_header_obu`), the AV1 Codec ISO Media File Format Binding
-//! (2.3 AV1CodecConfigurationRecord, 2.4 samples).
+//! PURE. Sources: the AV1 bitstream specification (5.3 OBUs, 5.5 `sequence_header_obu`), the AV1 Codec ISO Media File Format
+//! Binding (2.3 AV1CodecConfigurationRecord, 2.4 samples).
 
 use bytes::Bytes;
 
@@ -9,22 +9,22 @@ use super::bits::Bits;
 use super::sps::Size;
 use crate::container::nal::{SEQUENCE_HEADER, TEMPORAL_DELIMITER, obus};
 
-/// Most bytes of a sequence header that are looked at: with all operating points it has some 400.
+/// Most bytes of a sequence header that are read: with all operating points it has about 400.
 const HEADER: usize = 1024;
 /// Marker and version of a configuration record.
 const VERSION: u8 = 0x81;
 
-/// AV1, as its decoder is set up.
+/// Decoder configuration of AV1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Av1 {
-    /// Size of the pictures; `None`: neither the container nor a sequence header says.
+    /// Size of the pictures; `None` if neither the container nor a sequence header states it.
     pub size: Option<Size>,
-    /// The AV1CodecConfigurationRecord; `None`: likewise.
+    /// The AV1CodecConfigurationRecord; `None` if there is neither a record nor a sequence header.
     pub record: Option<Bytes>,
 }
 
 impl Av1 {
-    /// From the record and the size that the container states.
+    /// Returns the configuration with the record and the size that the container states.
     pub(in crate::container) fn of_record(record: &[u8], size: Option<Size>) -> Self {
         Self {
             size,
@@ -32,7 +32,7 @@ impl Av1 {
         }
     }
 
-    /// Completes it by the first sequence header: of the pictures, or else of the record.
+    /// Completes the configuration from the first sequence header: that of the pictures, or else that of the record.
     pub(super) fn complete<'a>(&mut self, mut pictures: impl Iterator<Item = &'a [u8]>) {
         let record = self.record.clone().unwrap_or_default();
         let found = pictures.find_map(Sequence::of).or_else(|| Sequence::of(record.get(4..)?));
@@ -43,7 +43,7 @@ impl Av1 {
     }
 }
 
-/// A record as it is written: of another version or shorter it is none, and reserved bits are 0.
+/// Returns a record with its reserved bits set to 0; `None` if it has another version or is too short.
 fn valid(record: &[u8]) -> Option<Bytes> {
     let [VERSION, level, format, delay, obus @ ..] = record else {
         return None;
@@ -52,21 +52,21 @@ fn valid(record: &[u8]) -> Option<Bytes> {
     Some([&[VERSION, *level, *format, delay], obus].concat().into())
 }
 
-/// What a sequence header says.
+/// The content of a sequence header.
 struct Sequence {
     size: Size,
     record: Vec<u8>,
 }
 
 impl Sequence {
-    /// The first one in these OBUs.
+    /// Reads the first sequence header in these OBUs.
     fn of(data: &[u8]) -> Option<Self> {
         let header = obus(data).find(|obu| obu.kind == SEQUENCE_HEADER)?;
         let body = data.get(header.body)?;
         let mut bits = Bits::of(body.iter().take(HEADER).copied().collect());
         let (size, [level, format]) = sequence(&mut bits)?;
         let mut record = vec![VERSION, level, format, 0];
-        // It stands in the record, too, with its size (2.3.1).
+        // The record contains the sequence header as an OBU with a size field (2.3.1).
         record.push(SEQUENCE_HEADER << 3 | 2);
         let mut size_left = body.len();
         while size_left > 0x7f {
@@ -79,7 +79,7 @@ impl Sequence {
     }
 }
 
-/// Size, and the second and third byte of the record (5.5.1).
+/// Reads the size, and the second and third byte of the record (5.5.1).
 fn sequence(bits: &mut Bits) -> Option<(Size, [u8; 2])> {
     let profile = bits.byte(3)?;
     bits.bit()?;
@@ -106,7 +106,7 @@ fn sequence(bits: &mut Bits) -> Option<(Size, [u8; 2])> {
     Some((Size { width, height }, [profile << 5 | level, tier << 7 | format]))
 }
 
-/// Level and tier of the first operating point; reads all of them.
+/// Returns level and tier of the first operating point. Reads all of them.
 fn operating_points(bits: &mut Bits) -> Option<(u8, u8)> {
     let mut delay_bits = None;
     if bits.flag()? {
@@ -145,7 +145,7 @@ fn operating_points(bits: &mut Bits) -> Option<(u8, u8)> {
     first
 }
 
-/// What pictures that depend on others are coded with.
+/// Skips the tools for inter prediction.
 fn inter_tools(bits: &mut Bits) -> Option<()> {
     // Interintra and masked compound, warped motion, dual filter.
     bits.bits(4)?;
@@ -164,7 +164,7 @@ fn inter_tools(bits: &mut Bits) -> Option<()> {
     Some(())
 }
 
-/// high_bitdepth to chroma_sample_position, as the third byte of the record has them (5.5.2).
+/// Returns high_bitdepth to chroma_sample_position as they are in the third byte of the record (5.5.2).
 fn color_config(bits: &mut Bits, profile: u8) -> Option<u8> {
     let high = bits.byte(1)?;
     let twelve = if profile == 2 && high == 1 { bits.byte(1)? } else { 0 };
@@ -193,7 +193,7 @@ fn color_config(bits: &mut Bits, profile: u8) -> Option<u8> {
     Some(packed(x, y, position))
 }
 
-/// A sample without its temporal delimiters, which MP4 leaves out (2.4).
+/// Returns a sample without its temporal delimiters, which MP4 omits (2.4).
 pub(super) fn without_delimiters(data: &Bytes) -> Bytes {
     let delimiters: Vec<_> = obus(data).filter(|obu| obu.kind == TEMPORAL_DELIMITER).collect();
     match delimiters.as_slice() {

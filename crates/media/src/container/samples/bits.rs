@@ -1,8 +1,8 @@
-//! Bits of a header, the most significant first.
+//! Reads the bits of a header, most significant bit first.
 //!
 //! PURE. Sources: ITU-T H.264 7.2 and 9.1, AV1 4.10.3 (`uvlc`), VP9 4.10.
 
-/// Reads bits one after the other; `None` behind the end.
+/// Reads bits one after the other; `None` at the end of the data.
 pub(super) struct Bits {
     bytes: Vec<u8>,
     at: usize,
@@ -28,12 +28,12 @@ impl Bits {
         (0..count).try_fold(0u32, |value, _| Some(value << 1 | self.bit()?))
     }
 
-    /// A number of at most eight bits.
+    /// Reads a number of at most eight bits.
     pub(super) fn byte(&mut self, count: u32) -> Option<u8> {
         self.bits(count).and_then(|value| u8::try_from(value).ok())
     }
 
-    /// ue(v) of H.264 9.1, `uvlc` of AV1.
+    /// Reads ue(v) of H.264 9.1, or `uvlc` of AV1.
     pub(super) fn ue(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while self.bit()? == 0 {
@@ -45,13 +45,13 @@ impl Bits {
         Some((1u32 << zeros) - 1 + self.bits(zeros)?)
     }
 
-    /// se(v): its magnitude and sign do not matter here.
+    /// Skips se(v): no caller needs its value.
     pub(super) fn se(&mut self) -> Option<()> {
         self.ue().map(drop)
     }
 }
 
-/// Packs numbers with how many bits each has; the last byte is filled up with zeros.
+/// Packs (number, count of bits) pairs; fills the last byte with zeros.
 #[cfg(test)]
 pub(super) fn packed(fields: &[(u32, u32)]) -> Vec<u8> {
     let bits: Vec<u8> = fields

@@ -1,4 +1,4 @@
-//! Pictures of VP8, VP9 and AV1: what their decoder is set up with stands in the container, in the pictures, or in both.
+//! VP8, VP9 and AV1: their decoder configuration is in the container, in the pictures, or in both.
 //!
 //! PURE. See [`super::vpx`] and [`super::av1`].
 
@@ -8,8 +8,8 @@ use super::vpx::{self, Vp9};
 use super::{Codec, SampleTrack};
 use crate::container::nal::{self, Framing, VideoCodec};
 
-/// What a container states of a track: by the record of the codec (`vpcC` with its version, `av1C`), which may be empty, and by the
-/// size. `None`: it is of another codec.
+/// Returns what a container states of a track by the record of the codec (`vpcC` with its version, `av1C`), which may be empty,
+/// and by the size. `None` for another codec.
 pub(in crate::container) fn stated(codec: VideoCodec, record: &[u8], size: Option<Size>) -> Option<Codec> {
     match codec {
         VideoCodec::Vp8 => Some(Codec::Vp8(size)),
@@ -19,7 +19,7 @@ pub(in crate::container) fn stated(codec: VideoCodec, record: &[u8], size: Optio
     }
 }
 
-/// Says which pictures are key frames and completes the codec by the first of them. Other codecs stay as they are.
+/// Sets which pictures are key frames, and completes the codec from the first of them. Other codecs stay unchanged.
 pub(super) fn complete(track: &mut SampleTrack) {
     let kind = match &track.codec {
         Codec::Vp8(_) => VideoCodec::Vp8,
@@ -34,7 +34,7 @@ pub(super) fn complete(track: &mut SampleTrack) {
         let picture = nal::classify(kind, Framing::AnnexB, &sample.data, true, sample.key);
         sample.key = picture.is_some_and(|picture| picture.key.is_key());
     }
-    // A delimiter alone is no picture.
+    // Samples that held only a delimiter are empty now: they are no pictures.
     track.samples.retain(|sample| !sample.data.is_empty());
     let mut keys = track
         .samples

@@ -1,4 +1,4 @@
-//! Size and format of the pictures from a sequence parameter set, and configuration records from parameter sets in band.
+//! Reads the size and format of pictures from a sequence parameter set, and writes configuration records from parameter sets.
 //!
 //! PURE. Sources: ITU-T H.264 7.3.2.1.1, H.265 7.3.2.2 and 7.3.3, ISO/IEC 14496-15 5.3.3.1 and 8.3.3.1.
 
@@ -13,7 +13,7 @@ pub struct Size {
     pub height: u32,
 }
 
-/// Bits of an RBSP, from the NAL unit with its header.
+/// Returns the bits of the RBSP of a NAL unit, without its `header` bytes.
 fn bits_of(nal: &[u8], header: usize) -> Bits {
     Bits::of(unescaped(nal.get(header..).unwrap_or_default()))
 }
@@ -21,7 +21,7 @@ fn bits_of(nal: &[u8], header: usize) -> Bits {
 fn unescaped(data: &[u8]) -> Vec<u8> {
     let mut bytes: Vec<u8> = Vec::with_capacity(data.len().min(1024));
     let mut zeros = 0;
-    // What is read stands in the first bytes; a damaged unit may be as long as the chunk.
+    // All fields that are read are in the first bytes; a damaged unit may be as long as the chunk.
     for &byte in data.iter().take(1024) {
         if byte == 3 && zeros >= 2 {
             zeros = 0;
@@ -47,7 +47,7 @@ pub fn h264_size(sps: &[u8]) -> Option<Size> {
     h264(sps).map(|format| format.size)
 }
 
-/// Profiles with chroma_format_idc and scaling lists (7.3.2.1.1).
+/// Returns whether an SPS of this profile has chroma_format_idc and scaling lists (7.3.2.1.1).
 fn is_high(profile: u32) -> bool {
     matches!(
         profile,
@@ -61,9 +61,10 @@ fn h264(sps: &[u8]) -> Option<Format> {
     // Constraint flags and level_idc, then the id.
     bits.bits(16)?;
     bits.ue()?;
-    // 4:2:0 with 8 bits, where the profile leaves no choice (7.4.2.1.1).
+    // 4:2:0 with 8 bits, unless the profile has fields for them (7.4.2.1.1).
     let (mut chroma, mut luma_depth, mut chroma_depth) = (1, 0, 0);
     if is_high(profile) {
+        // chroma_format_idc, separate_colour_plane_flag, both bit depths, qpprime_y_zero_transform_bypass_flag, scaling lists.
         chroma = bits.ue()?;
         if chroma == 3 {
             bits.bit()?;
@@ -78,6 +79,7 @@ fn h264(sps: &[u8]) -> Option<Format> {
             }
         }
     }
+    // log2_max_frame_num_minus4, then pic_order_cnt_type and the fields that depend on it.
     bits.ue()?;
     match bits.ue()? {
         0 => {
@@ -94,16 +96,18 @@ fn h264(sps: &[u8]) -> Option<Format> {
         }
         _ => {}
     }
+    // max_num_ref_frames, gaps_in_frame_num_value_allowed_flag.
     bits.ue()?;
     bits.bit()?;
     let width = bits.ue()?.checked_add(1)?.checked_mul(16)?;
     let map_units = bits.ue()?.checked_add(1)?;
     let frames_only = bits.bit()?;
+    // mb_adaptive_frame_field_flag, then direct_8x8_inference_flag.
     if frames_only == 0 {
         bits.bit()?;
     }
     bits.bit()?;
-    // Where pictures may be fields, a map unit has two rows of macroblocks.
+    // If pictures may be fields (frame_mbs_only_flag 0), a map unit has two rows of macroblocks.
     let height = map_units.checked_mul(16)?.checked_mul(2 - frames_only)?;
     let crop = if bits.bit()? == 1 {
         [bits.ue()?, bits.ue()?, bits.ue()?, bits.ue()?]
@@ -157,7 +161,7 @@ pub fn h265_size(sps: &[u8]) -> Option<Size> {
     h265(sps).map(|(format, _)| format.size)
 }
 
-/// Format, and sps_max_sub_layers_minus1.
+/// Returns the format, and sps_max_sub_layers_minus1.
 fn h265(sps: &[u8]) -> Option<(Format, u32)> {
     let mut bits = bits_of(sps, 2);
     bits.bits(4)?;
@@ -180,6 +184,7 @@ fn h265(sps: &[u8]) -> Option<(Format, u32)> {
             bits.bits(8)?;
         }
     }
+    // sps_seq_parameter_set_id, chroma_format_idc, separate_colour_plane_flag.
     bits.ue()?;
     let chroma = bits.ue()?;
     if chroma == 3 {
@@ -204,7 +209,7 @@ fn h265(sps: &[u8]) -> Option<(Format, u32)> {
     ))
 }
 
-/// Writes an AVCDecoderConfigurationRecord for lengths of four bytes. `None`: the SPS cannot be read.
+/// Returns an AVCDecoderConfigurationRecord for lengths of four bytes; `None` if the SPS cannot be read.
 pub fn avc_record(sps: &[u8], pps: &[u8]) -> Option<Vec<u8>> {
     let &[_, profile, constraints, level, ..] = sps else {
         return None;
@@ -233,14 +238,15 @@ fn low(value: u32, mask: u8) -> u8 {
     u8::try_from(value & u32::from(mask)).unwrap_or_default()
 }
 
-/// Writes an HEVCDecoderConfigurationRecord for lengths of four bytes. `None`: the SPS cannot be read.
+/// Returns an HEVCDecoderConfigurationRecord for lengths of four bytes; `None` if the SPS cannot be read.
 pub fn hevc_record(vps: &[u8], sps: &[u8], pps: &[u8]) -> Option<Vec<u8>> {
     let (format, sub_layers) = h265(sps)?;
     let rbsp = unescaped(sps.get(2..)?);
     let nested = rbsp.first()? & 1;
     let mut record = vec![1];
+    // general_profile_space to general_level_idc, which SPS and record write alike.
     record.extend_from_slice(rbsp.get(1..13)?);
-    // What the SPS does not say is 0, unknown; reserved bits are ones.
+    // Values that are not read from the SPS are 0, which means unknown; reserved bits are ones.
     record.extend([
         0xf0,
         0,
@@ -251,9 +257,11 @@ pub fn hevc_record(vps: &[u8], sps: &[u8], pps: &[u8]) -> Option<Vec<u8>> {
         0,
         0,
     ]);
+    // numTemporalLayers, temporalIdNested and lengths of four bytes, then the number of arrays.
     record.push(low(sub_layers + 1, 7) << 3 | nested << 2 | 3);
     record.push(3);
     for (kind, set) in [(32u8, vps), (33, sps), (34, pps)] {
+        // array_completeness: the record holds all parameter sets of this type; here, one.
         record.extend([0x80 | kind, 0, 1]);
         record.extend(u16::try_from(set.len()).ok()?.to_be_bytes());
         record.extend_from_slice(set);

@@ -1,7 +1,7 @@
-//! What MP4 says of pictures of VP8 and VP9, from their container and from their key frames.
+//! Configuration of VP8 and VP9 for MP4, from the container and from the key frames.
 //!
-//! PURE. Sources: the VP9 bitstream specification (6.2 `uncompressed_header`, 7.2.2 `color_config`, annex A), the VP Codec ISO Media
-//! File Format Binding (VPCodecConfigurationRecord), the WebM container guidelines (CodecPrivate of VP9), RFC 6386 9.1.
+//! PURE. Sources: the VP9 bitstream specification (6.2 `uncompressed_header`, 7.2.2 `color_config`, annex A), the VP Codec ISO
+//! Media File Format Binding (VPCodecConfigurationRecord), the WebM container guidelines (CodecPrivate of VP9), RFC 6386 9.1.
 
 use super::bits::Bits;
 use super::sps::Size;
@@ -23,11 +23,12 @@ const LEVELS: [(u8, u64, u64); 14] = [
     (61, 35_651_584, 2_353_004_544),
     (62, 35_651_584, 4_706_009_088),
 ];
-/// Pictures a second that a level is chosen for. The rate of a chunk would give each chunk a header of its own.
+/// Pictures per second that a level is chosen for. A constant, since the measured rate of each chunk would give each chunk a
+/// different header.
 const RATE: u64 = 60;
-/// Colour primaries, transfer and matrix of ITU-T H.273 that are not specified.
+/// Colour primaries, transfer and matrix coefficients with the value "unspecified" (ITU-T H.273).
 const UNSPECIFIED: [u8; 3] = [2, 2, 2];
-/// Most bytes of a key frame that are looked at: its header begins it.
+/// Most bytes of a key frame that are read: its header is at its start.
 const HEADER: usize = 32;
 
 /// A VPCodecConfigurationRecord.
@@ -41,14 +42,14 @@ pub struct VpConfig {
     pub depth: u8,
     /// `chromaSubsampling`: 0 and 1 are 4:2:0, 2 is 4:2:2, 3 is 4:4:4.
     pub chroma: u8,
-    /// Whether samples use all values.
+    /// Whether samples use the full range of values.
     pub full_range: bool,
     /// Colour primaries, transfer characteristics and matrix coefficients.
     pub colours: [u8; 3],
 }
 
 impl Default for VpConfig {
-    /// What nearly all streams are: 4:2:0 of eight bits. A decoder goes by the key frames.
+    /// Returns the format of nearly all streams: 4:2:0 with eight bits. A decoder takes the real one from the key frames.
     fn default() -> Self {
         Self {
             profile: 0,
@@ -61,17 +62,17 @@ impl Default for VpConfig {
     }
 }
 
-/// VP9, as its decoder is set up.
+/// Decoder configuration of VP9.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vp9 {
-    /// Size of the pictures; `None`: neither the container nor a key frame says.
+    /// Size of the pictures; `None` if neither the container nor a key frame states it.
     pub size: Option<Size>,
     /// The configuration record.
     pub config: VpConfig,
 }
 
 impl Vp9 {
-    /// From a `vpcC` with its version and flags, and the size that the container states.
+    /// Returns the configuration of a `vpcC`, which begins with its version and flags, and the size that the container states.
     pub(in crate::container) fn of_record(record: &[u8], size: Option<Size>) -> Self {
         let mut config = VpConfig::default();
         if let Some(&[profile, level, format, primaries, transfer, matrix, ..]) = record.get(4..) {
@@ -87,7 +88,7 @@ impl Vp9 {
         Self { size, config }
     }
 
-    /// From the CodecPrivate of WebM: features of an id, a length and a value each.
+    /// Returns the configuration of a WebM CodecPrivate: a list of features, each of an id, a length and a value.
     pub(in crate::container) fn of_features(private: &[u8], size: Option<Size>) -> Self {
         let mut config = VpConfig::default();
         let mut rest = private;
@@ -104,14 +105,15 @@ impl Vp9 {
         Self { size, config }
     }
 
-    /// Completes it by a key frame, if there is one: what that says of its own format is what is decoded.
+    /// Completes the configuration from a key frame, if there is one. The format in the key frame takes precedence, since it is
+    /// what a decoder uses.
     pub(super) fn complete(&mut self, key_frame: Option<&[u8]>) {
         let stated = self.config;
         if let Some((size, coded)) = key_frame.and_then(vp9_key_frame) {
             self.size = Some(size);
             self.config = VpConfig {
                 level: stated.level,
-                // Where the samples of 4:2:0 lie is told by the container alone.
+                // Only the container states the position of the chroma samples of 4:2:0.
                 chroma: if coded.chroma < 2 && stated.chroma < 2 {
                     stated.chroma
                 } else {
@@ -130,12 +132,12 @@ impl Vp9 {
 }
 
 impl VpConfig {
-    /// With values that are none replaced by those that are likely.
+    /// Returns the configuration with invalid values replaced by likely ones.
     fn valid(self, size: Option<Size>) -> Self {
         let is_format = self.profile < 4 && matches!(self.depth, 8 | 10 | 12) && self.chroma < 4;
         let format = if is_format { self } else { Self::default() };
         let is_level = LEVELS.iter().any(|(level, ..)| *level == self.level);
-        // The matrix 0 is that of RGB, which has no fewer samples of colour.
+        // Matrix coefficients 0 are RGB, which cannot be subsampled.
         let is_rgb = format.colours.last() == Some(&0);
         Self {
             level: if is_level { self.level } else { level(size) },
@@ -149,7 +151,7 @@ impl VpConfig {
     }
 }
 
-/// The lowest level for pictures of this size.
+/// Returns the lowest level, times ten, for pictures of this size.
 fn level(size: Option<Size>) -> u8 {
     let samples = size.map_or(0, |size| u64::from(size.width) * u64::from(size.height));
     let fits = LEVELS
@@ -158,10 +160,11 @@ fn level(size: Option<Size>) -> u8 {
     fits.map_or(62, |(level, ..)| *level)
 }
 
-/// Size and format of a key frame of VP9; `None`: it is none, or of a format that MP4 has no name for (4:4:0).
+/// Returns size and format of a VP9 key frame; `None` if it is no key frame, or has a format without a value in MP4 (4:4:0).
 fn vp9_key_frame(frame: &[u8]) -> Option<(Size, VpConfig)> {
     let mut bits = Bits::of(frame.iter().take(HEADER).copied().collect());
     let is_marked = bits.bits(2)? == 2;
+    // profile_low_bit comes before profile_high_bit; profile 3 has a reserved bit.
     let profile = bits.byte(1)? | bits.byte(1)? << 1;
     if profile == 3 {
         bits.bit()?;
@@ -222,7 +225,7 @@ fn color_config(bits: &mut Bits, profile: u8) -> Option<VpConfig> {
     })
 }
 
-/// The size of the pictures of a key frame of VP8 (RFC 6386 9.1); its upper two bits are how a player scales it.
+/// Returns the size in a VP8 key frame (RFC 6386 9.1). The upper two bits of each dimension are a scaling hint and ignored.
 pub(super) fn vp8_size(frame: &[u8]) -> Option<Size> {
     let &[tag, _, _, 0x9d, 0x01, 0x2a, w0, w1, h0, h1, ..] = frame else {
         return None;

@@ -1,7 +1,7 @@
-//! Pictures out of what a container holds: writers make a tag, a block or a sample of each NAL unit, slice or field, put start codes
-//! where lengths belong, and flag I-frames as key frames that are none.
+//! Makes whole pictures of the samples of a container. Some writers make a tag, block or sample of each NAL unit, slice or field,
+//! write start codes where lengths belong, and flag I-frames as key frames at which decoding cannot begin.
 //!
-//! PURE. Judges as the scanners do, by the coded bytes.
+//! PURE. Decides by the coded bytes, as the scanners do.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::container::codec;
 use crate::container::fields::Fields;
 use crate::container::nal::{self, Framing, Part, VideoCodec, find_start_code, real_framing};
 
-/// Joins the parts of each picture of H.264 and H.265, and says which is a key frame. `flags` of other codecs stay as they are.
+/// Joins the parts of each H.264 or H.265 picture, and sets which pictures are key frames. Other codecs stay unchanged.
 pub(super) fn whole_pictures(track: &mut SampleTrack) {
     let (codec, record) = match &track.codec {
         Codec::H264(record) => (VideoCodec::H264, record),
@@ -39,6 +39,8 @@ pub(super) fn whole_pictures(track: &mut SampleTrack) {
         let last = whole.last_mut();
         match (picture, last) {
             (Some(picture), _) if picture.part == Part::Prefix => prefix = Some(sample.data),
+            // Slices of a picture mostly share its time. One with another time also continues the last picture, if that has its
+            // first slice and no delimiter shows that another picture begins here.
             (Some(picture), Some(last))
                 if picture.part == Part::Continues
                     && (last.pts == sample.pts
@@ -60,7 +62,7 @@ pub(super) fn whole_pictures(track: &mut SampleTrack) {
             (None, _) => whole.push(sample),
         }
     }
-    // Parameter sets that no picture follows are no sample, and are left out.
+    // Parameter sets that no picture follows are dropped: they are no sample.
     track.samples = whole;
 }
 
@@ -68,7 +70,7 @@ fn join(first: &[u8], second: &[u8]) -> Bytes {
     [first, second].concat().into()
 }
 
-/// Puts lengths of `size` bytes where a writer put start codes.
+/// Replaces start codes by lengths of `size` bytes, if the writer used start codes.
 fn with_lengths(codec: VideoCodec, size: usize, data: Bytes) -> Bytes {
     if real_framing(codec, size, &data, true) != Some(Framing::AnnexB) {
         return data;
@@ -82,7 +84,7 @@ fn with_lengths(codec: VideoCodec, size: usize, data: Bytes) -> Bytes {
     framed.into()
 }
 
-/// The NAL units between start codes, without the zeros behind them.
+/// Returns the NAL units between start codes, without trailing zeros.
 pub(in crate::container) fn units(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut next = find_start_code(data, 0).map(|at| at + 3);
     std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! What becomes of a stream on the way: the same mutations at every run.
+//! Damages streams as a transmission does: the same mutations at every run.
 
 use super::super::Container;
 use super::streams::Stream;
@@ -13,7 +13,7 @@ pub(super) fn of(stream: &Stream) -> Vec<(String, Vec<u8>)> {
     let bytes = &stream.bytes;
     let mut all = vec![("as it is".to_owned(), bytes.clone())];
     for n in 0..TIMES {
-        // Not at even distances, which would meet the same place of every packet.
+        // Not at equal distances, which would hit the same position of every packet.
         let at = (n * bytes.len() / TIMES + n * n) % bytes.len();
         all.push((format!("cut off at {at}"), bytes[..at].to_vec()));
         all.push((format!("joined at {at}"), bytes[at..].to_vec()));

@@ -10,7 +10,7 @@ use super::super::mpegts::tests::writer as ts;
 /// One input.
 pub(super) struct Stream {
     pub(super) container: Container,
-    /// What is particular of it.
+    /// What is special about it.
     pub(super) name: &'static str,
     /// Bytes of a packet of a transport stream.
     pub(super) stride: usize,

@@ -62,7 +62,7 @@ fn a_message_that_is_too_large_costs_one_warning_and_its_subscription_whichever_
     }
 }
 
-/// A connection to which so many messages came that were too large, one after the other.
+/// Simulates a link that receives this many oversized messages, 100 s apart.
 fn large_messages(has_commands: bool, messages: usize) -> Simulation {
     let mut sim = Simulation::new(plain());
     sim.commands = has_commands;
@@ -231,7 +231,7 @@ fn a_message_above_the_brokers_limit_is_given_up_and_named_and_the_connection_st
         sim.run(Duration::from_secs(3000));
         assert_eq!(sim.attempts.len(), attempts, "{name}: the connection stays");
         assert_eq!(sim.holds("p/availability"), Some("online"), "{name}");
-        // A smaller status is published, and after an hour the limit is tried again, without a word.
+        // A smaller status is published. After an hour the limit is tried again, without a report.
         sim.on(status(800));
         sim.run(Duration::from_secs(100));
         assert_eq!(sim.holds("p/status").map(str::len), Some(800), "{name}");
@@ -254,7 +254,7 @@ fn json(state: usize, status: usize) -> Event {
 
 #[test]
 fn a_broker_that_ends_connections_for_another_reason_keeps_nobody_from_being_heard() {
-    // It closes at every publish for a while, as one whose access control is away.
+    // The broker closes the connection at every publish for a while, as if its access control were unreachable.
     let mut sim = Simulation::new(plain());
     wanted(&mut sim);
     sim.run(Duration::from_secs(10));
@@ -339,7 +339,7 @@ fn what_the_broker_kept_from_before_does_not_hide_that_it_swallows_everything() 
         sim.run(Duration::from_secs(100));
         let published = |sim: &Simulation| sim.given.iter().filter(|(_, topic, _)| topic == "p/availability").count();
         assert_eq!((sim.notices().len(), published(&sim)), (0, 1));
-        // Its rules change, and the connection breaks: what is retained is that of the connection before.
+        // The access rules change, and the connection breaks: the retained values are those of the previous connection.
         sim.swallows = swallows;
         sim.given.clear();
         sim.break_line();

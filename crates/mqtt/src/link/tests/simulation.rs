@@ -84,13 +84,13 @@ pub(super) struct Simulation {
     pub(super) disconnects: usize,
     /// Whether the owner of the link acts on commands.
     pub(super) commands: bool,
-    /// What the present connection is subscribed to.
+    /// The filters that the current connection is subscribed to.
     pub(super) subscribed: Vec<String>,
-    /// Its access rules drop publishes, but it acknowledges them.
+    /// The broker's access rules drop publishes, but it acknowledges them.
     pub(super) swallows: bool,
-    /// Topics on which they do.
+    /// Topics on which the access rules drop publishes.
     pub(super) swallowed: Vec<&'static str>,
-    /// The largest payload that it takes; a larger one ends the connection.
+    /// The largest payload that the broker accepts; a larger one ends the connection.
     pub(super) largest: Option<usize>,
     /// A filter below which a retained message is too large, and its size.
     pub(super) oversized: Option<(String, usize)>,

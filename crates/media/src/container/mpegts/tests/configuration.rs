@@ -11,7 +11,7 @@ const VIDEO_ONLY: &[Es] = &[(0x1b, VIDEO, &[])];
 const MOVED: u16 = 0x51;
 const MOVED_ONLY: &[Es] = &[(0x1b, MOVED, &[])];
 
-/// Where units stand that a chunk has to begin at, and their headers.
+/// The offsets of units at which a chunk has to begin, and their headers.
 fn changes(stream: &[u8]) -> Vec<(u64, Track, Vec<u8>)> {
     let marks = scan(stream);
     let new = units(&marks).into_iter().filter(|(_, unit)| unit.new_codec_config);
@@ -24,7 +24,7 @@ fn tables_that_are_only_repeated_are_no_change() {
     w.tables();
     w.picture(SECOND, true, 10);
     w.pat();
-    // The version alone says nothing.
+    // A new version with the same content is no new configuration.
     w.pmt(1, AV);
     w.picture(2 * SECOND, true, 10);
     assert!(changes(&w.out).is_empty());

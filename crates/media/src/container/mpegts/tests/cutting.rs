@@ -337,7 +337,7 @@ fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
     assert_eq!(told(&[with(second_pps), with(&[]), with(second_pps)]), [1]);
     assert_eq!(told(&[with(second_pps), with(second_pps)]), [0usize; 0], "repeated");
     assert_eq!(told(&[with(&[]), with(second_pps), with(second_pps)]), [0usize; 0], "added");
-    // Another configuration takes none of the sets before over.
+    // A new configuration does not use the sets in force before it.
     assert_eq!(
         told(&[with(second_pps), idr(0x1f, 10), idr(0x1f, 10)]),
         [0usize; 0],
@@ -389,7 +389,7 @@ fn parameter_sets_in_a_packet_of_their_own_are_the_beginning_of_their_picture() 
     w.picture(SECOND, true, 10);
     let data = idr(0x28, 500);
     let slice = data.windows(4).position(|w| w == [0, 0, 1, 0x65]).unwrap();
-    // As a parser hands on NAL units one by one: delimiter, parameter sets, SEI, each in a PES packet, then the slice.
+    // As behind a parser that outputs NAL units one by one: delimiter, parameter sets, SEI, each in a PES packet, then the slice.
     let begin = w.pes(VIDEO, 0xe0, Some(2 * SECOND), &[0, 0, 1, 9, 0x10]);
     w.pes(VIDEO, 0xe0, Some(2 * SECOND), &data[..slice]);
     w.pes(VIDEO, 0xe0, Some(2 * SECOND), &[0, 0, 1, 6, 5, 1, 0x80]);

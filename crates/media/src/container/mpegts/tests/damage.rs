@@ -146,7 +146,7 @@ fn a_jump_announced_in_a_packet_without_payload_is_legal() {
         assert!(at(&marks, &MarkKind::Damage).is_empty(), "tables first: {has_tables_first}");
         assert_eq!(outline(&marks).iter().filter(|u| u.1 == Track::Video).count(), 3);
     }
-    // Without the announcement it is loss all the same.
+    // Without the announcement it is a loss.
     let mut w = Writer::new();
     w.tables();
     w.picture(SECOND, true, 10);
@@ -235,7 +235,7 @@ fn a_stream_joined_in_the_middle_of_a_packet_is_not_damaged() {
                 );
             }
         }
-        // More than the rest of a packet is none.
+        // More bytes than the rest of a packet are damage.
         let junk = [&vec![0x99; stride + 1][..], &w.out].concat();
         assert_eq!(at(&scan(&junk), &MarkKind::Damage), [0], "{stride}");
     }
@@ -248,7 +248,7 @@ fn one_packet_with_the_error_flag_is_damage_once() {
     w.picture(SECOND, true, 1000);
     w.sound(SECOND);
     let hit = w.sound(2 * SECOND);
-    // Sound goes on behind a key picture, with a gap in its counter.
+    // Audio continues behind a key frame, with a gap in its counter.
     w.picture(3 * SECOND, true, 1000);
     w.sound(3 * SECOND);
     w.picture(4 * SECOND, true, 1000);

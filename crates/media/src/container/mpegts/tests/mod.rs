@@ -1,4 +1,4 @@
-//! What a user of the scanner notices, on streams written by [`writer`].
+//! Tests the public behaviour of the scanner on streams written by [`writer`].
 
 mod configuration;
 mod cutting;
@@ -13,7 +13,7 @@ pub(crate) mod writer;
 use super::super::{Fault, Key, Mark, MarkKind, Scanner, Track, Unit};
 use super::MpegTs;
 
-/// Scans all of a stream in slices of that size, and checks what holds for every stream.
+/// Scans a stream in slices of this size, and checks the guarantees that apply to every stream.
 fn scan_in(stream: &[u8], slice: usize) -> Result<Vec<Mark>, Fault> {
     let mut scanner = MpegTs::new();
     let mut marks = Vec::new();
@@ -43,7 +43,7 @@ fn scan(stream: &[u8]) -> Vec<Mark> {
     scan_in(stream, 1000).unwrap()
 }
 
-/// All units and where they stand.
+/// All units and their offsets.
 fn units(marks: &[Mark]) -> Vec<(u64, &Unit)> {
     let mut units = Vec::new();
     for mark in marks {
@@ -59,7 +59,7 @@ fn keys(marks: &[Mark]) -> Vec<(u64, &Unit)> {
     units(marks).into_iter().filter(|(_, unit)| unit.key.is_key()).collect()
 }
 
-/// Where marks of a kind stand.
+/// The offsets of the marks of one kind.
 fn at(marks: &[Mark], kind: &MarkKind) -> Vec<u64> {
     marks.iter().filter(|mark| mark.kind == *kind).map(|mark| mark.at).collect()
 }

@@ -72,7 +72,7 @@ fn a_key_picture_of_mpeg_4_is_found_wherever_it_stands_in_its_pes_packet() {
 fn another_layer_of_mpeg_4_is_a_configuration_and_a_key_picture_without_one_is_told_where_none_comes() {
     let vop = |layer: Option<u8>| [layer.map(mpeg4_layer).unwrap_or_default(), mpeg4_vop(0, 300)].concat();
     let mut w = of(0x10);
-    // One that is missing between others is with the next, as of a parser that repeats it once a second.
+    // A layer that is missing once comes again with the next key frame, as behind a parser that repeats it once a second.
     for (n, layer) in (0u64..).zip([Some(1), None, Some(1), Some(2)]) {
         w.pes(VIDEO, 0xe0, Some(SECOND * n), &vop(layer));
     }

@@ -1,4 +1,4 @@
-//! What holds for every stream, whatever its bytes and however they are sliced.
+//! Guarantees that apply to every stream, for any bytes and any slices.
 
 use proptest::prelude::*;
 
@@ -120,7 +120,7 @@ proptest! {
     ) {
         let len = stream.len().max(1);
         flips.iter().for_each(|(at, value)| if let Some(b) = stream.get_mut(at % len) { *b = *value });
-        // The checks stand in `scan_in`; a fault is a legal answer.
+        // The checks are in `scan_in`; a fault is a legal result.
         let _ = scan_in(&stream, slice);
     }
 

@@ -210,7 +210,7 @@ fn sound_with_a_clock_of_its_own_beside_other_sound_is_not_sound_to_cut_by() {
             .collect();
         assert_eq!(sound, (10..20).collect::<Vec<_>>(), "video {video}, type {kind:x}");
         assert_eq!(keys(&marks).len(), 10, "video {video}, type {kind:x}");
-        // The first stops: the other is cut by.
+        // The first stops: the other decides on cuts.
         for n in 10..400u64 {
             send(&mut w, MORE, (90_000 + n) * SECOND);
         }
