@@ -64,8 +64,8 @@ fn wait_for_uploads(server: &GcsServer, count: usize) {
 
 /// The warnings that go to GLib's log in our domain from here on.
 fn glib_log() -> Arc<Mutex<Vec<String>>> {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let into = Arc::clone(&told);
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&reported);
     glib::log_set_handler(
         Some("GStreamer-gcstreamer"),
         glib::LogLevels::LEVEL_WARNING,
@@ -73,5 +73,5 @@ fn glib_log() -> Arc<Mutex<Vec<String>>> {
         false,
         move |_, _, text| into.lock().unwrap().push(text.to_owned()),
     );
-    told
+    reported
 }

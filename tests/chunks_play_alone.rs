@@ -212,23 +212,23 @@ fn an_i_frame_that_is_no_idr_never_opens_a_chunk() {
 }
 
 #[test]
-fn open_gops_are_told_once() {
+fn open_gops_are_reported_once() {
     let front = format!(
         "{} ! x264enc speed-preset=veryfast bframes=2 b-adapt=false key-int-max=15 option-string=open-gop=1 ! h264parse config-interval=-1 ! mpegtsmux",
         video(10)
     );
     let (chunks, _, words) = record(&front, CUT);
     assert!(chunks.len() >= 4, "{}", chunks.len());
-    let told = words
+    let reported = words
         .iter()
         .filter(|(kind, text)| *kind == "warning" && text.contains("open GOP"))
         .count();
-    assert_eq!(told, 1, "{words:?}");
+    assert_eq!(reported, 1, "{words:?}");
     assert!(chunks.iter().all(|c| judge(&c.name, &c.data).first_is_key));
 }
 
 #[test]
-fn intra_refresh_is_cut_without_key_units_and_told_with_the_remedy() {
+fn intra_refresh_is_cut_without_key_units_and_reported_with_the_remedy() {
     let front = format!(
         "{} ! x264enc speed-preset=veryfast intra-refresh=true key-int-max=30 option-string=scenecut=0 ! h264parse config-interval=-1 ! flvmux streamable=true",
         video(65)
@@ -290,7 +290,7 @@ fn a_file_read_in_slices_gives_the_chunks_of_its_muxer() {
 }
 
 #[test]
-fn transport_streams_without_parameter_sets_in_band_are_told_with_the_remedy() {
+fn transport_streams_without_parameter_sets_in_band_are_reported_with_the_remedy() {
     // The sets are in the configuration of FLV alone, and the parser writes them once, before the first picture.
     let (_, input, _) = record(&format!("{} ! flvmux streamable=true", h264(6)), CUT);
     let (in_band, flv) = (TempFile::new("sets.flv", &input), TempFile::new("sets-once.flv", b""));
@@ -304,11 +304,11 @@ fn transport_streams_without_parameter_sets_in_band_are_told_with_the_remedy() {
     assert!(status.success());
     let front = format!("filesrc location={} ! flvdemux ! h264parse ! mpegtsmux", flv.0.display());
     let (_, _, words) = record(&front, CUT);
-    let told = words
+    let reported = words
         .iter()
         .filter(|(kind, text)| *kind == "warning" && text.contains("config-interval=-1"))
         .count();
-    assert_eq!(told, 1, "{words:?}");
+    assert_eq!(reported, 1, "{words:?}");
 }
 
 #[test]

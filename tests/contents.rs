@@ -238,7 +238,10 @@ fn what_the_changes_call_new_is_new_in_that_version() {
     let older: Vec<&String> = news.iter().filter(is_older).collect();
     assert!(older.is_empty(), "not new in 0.2.0: {older:?}");
     let is_new = |since: &BTreeSet<String>| since.contains("0.2.0");
-    let untold = versions.iter().filter(|(name, since)| is_new(since) && !news.contains(*name));
-    let untold: Vec<&String> = untold.map(|(name, _)| name).collect();
-    assert!(untold.is_empty(), "new in 0.2.0, and CHANGELOG.md says nothing of {untold:?}");
+    let unreported = versions.iter().filter(|(name, since)| is_new(since) && !news.contains(*name));
+    let unreported: Vec<&String> = unreported.map(|(name, _)| name).collect();
+    assert!(
+        unreported.is_empty(),
+        "new in 0.2.0, and CHANGELOG.md says nothing of {unreported:?}"
+    );
 }

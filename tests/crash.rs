@@ -335,8 +335,8 @@ fn a_chunk_that_was_only_begun_to_be_sent_before_a_kill_is_stored_beside_what_ha
         [again.as_str()],
         "{words:?}"
     );
-    let told = |(kind, text): &(&str, String)| *kind == "warning" && text.contains(&again);
-    assert_eq!(words.iter().filter(|w| told(w)).count(), 1, "{words:?}");
+    let reported = |(kind, text): &(&str, String)| *kind == "warning" && text.contains(&again);
+    assert_eq!(words.iter().filter(|w| reported(w)).count(), 1, "{words:?}");
     assert_each_plays(&found);
 }
 

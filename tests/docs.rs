@@ -582,8 +582,8 @@ fn every_message_of_the_element_is_in_troubleshooting() {
             }
             seen += 1;
             let of = pieces(&text);
-            let told = |d: &Vec<String>| d.iter().all(|piece| of.iter().any(|p| p.contains(piece.trim())));
-            if !documented.iter().any(|d| !d.is_empty() && told(d)) {
+            let reported = |d: &Vec<String>| d.iter().all(|piece| of.iter().any(|p| p.contains(piece.trim())));
+            if !documented.iter().any(|d| !d.is_empty() && reported(d)) {
                 missing.push(format!("{file}: {text}"));
             }
         }

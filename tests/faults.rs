@@ -144,8 +144,8 @@ fn run(row: &Row, way: &str, muxer: &str) {
     assert!(chunks.len() >= 3, "{what}");
     assert!(joined(&chunks) == input, "{what}: the bucket is not the input");
     let sizes: u64 = chunks.iter().map(|c| c.data.len() as u64).sum();
-    let told = words.iter().filter(|(_, t)| t.starts_with("gcssink-chunk-uploaded")).count();
-    assert_eq!(told, chunks.len(), "{what}: each is told once");
+    let reported = words.iter().filter(|(_, t)| t.starts_with("gcssink-chunk-uploaded")).count();
+    assert_eq!(reported, chunks.len(), "{what}: each is told once");
     for (stat, expected) in [
         ("chunks-created", chunks.len() as u64),
         ("chunks-uploaded", chunks.len() as u64),
@@ -361,9 +361,9 @@ fn a_policy_of_the_organisation_stores_nothing_and_every_chunk_stays() {
 fn what_the_server_refuses_later_is_tried_again_once_it_is_allowed() {
     run_all(vec![
         refused_later("412 of a policy after a success", Fault::Answer(Answer::policy())).also(|ran| {
-            let told =
+            let reported =
                 |(kind, text): &(&str, String)| *kind == "warning" && text.contains("constraints/gcp.restrictNonCmekServices");
-            assert!(ran.words.iter().any(told), "{:?}", ran.words);
+            assert!(ran.words.iter().any(reported), "{:?}", ran.words);
             assert!(ran.chunks.iter().all(|c| !c.name.contains("-r")), "under their own names");
         }),
         // A token that has expired costs nothing but the request.
@@ -380,7 +380,7 @@ fn what_the_server_refuses_later_is_tried_again_once_it_is_allowed() {
 }
 
 #[test]
-fn a_damaged_object_is_replaced_or_left_and_told() {
+fn a_damaged_object_is_replaced_or_left_and_reported() {
     run_all(vec![
         row("wrong CRC in the reply, delete allowed", [Fault::WrongCrcInReply]),
         row("the last byte is missing, delete allowed", [Fault::ShortObject]),
@@ -422,15 +422,15 @@ fn a_damaged_object_is_replaced_or_left_and_told() {
 fn again_under_another_name(ran: &Ran) {
     let renamed: Vec<&Chunk> = ran.chunks.iter().filter(|c| c.name.contains("-r1.")).collect();
     assert_eq!(renamed.len(), 1, "{:?}", ran.words);
-    let told = ran
+    let reported = ran
         .words
         .iter()
         .any(|(kind, t)| *kind == "warning" && t.contains(&renamed[0].name));
-    assert!(told, "the WARNING names the object: {:?}", ran.words);
+    assert!(reported, "the WARNING names the object: {:?}", ran.words);
 }
 
 #[test]
-fn a_clock_that_is_wrong_is_told_once_and_dates_nothing() {
+fn a_clock_that_is_wrong_is_reported_once_and_dates_nothing() {
     for (i, way) in SPOOL_USES.iter().enumerate() {
         let (server, spool) = (GcsServer::spawn_thread(), Spool::new());
         server.set_skew(-3600);

@@ -70,8 +70,8 @@ fn the_last_value_that_a_user_set_counts_for_the_whole_group() {
     second.sink.set_property("max-bytes-per-second", 7_000_000u64);
     assert_eq!((rate(&first), rate(&other)), (7_000_000, 20_000_000));
     let news = "another sink of this flow-group has set its limits: now 7 MB/s and 10 requests/s (0 = none)";
-    let told = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Info(i) if i.error().to_string().contains(news));
-    let (_, words) = first.wait_for(Duration::from_secs(5), told);
+    let reported = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Info(i) if i.error().to_string().contains(news));
+    let (_, words) = first.wait_for(Duration::from_secs(5), reported);
     assert!(words.iter().any(|(_, text)| text.contains(news)), "{words:?}");
     // The first one starts again with its old value, and a third one with a value that was set before: the last one set counts.
     let third = Line::new(idle, &server, "max-bytes-per-second=6000000 flow-group=shared");
@@ -105,8 +105,8 @@ fn held_for_an_hour(properties: &str) -> (GcsServer, Line) {
         &format!("max-size-time=1000000000 max-uploads=1 {properties}"),
     );
     line.play();
-    let told = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Warning(w) if w.error().to_string().contains("it asks to wait 60 minutes"));
-    line.wait_for(Duration::from_secs(30), told);
+    let reported = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Warning(w) if w.error().to_string().contains("it asks to wait 60 minutes"));
+    line.wait_for(Duration::from_secs(30), reported);
     (server, line)
 }
 
@@ -165,7 +165,7 @@ fn the_sinks_of_a_group_tell_of_an_outage_once_and_of_its_end_once() {
     let pipeline = gst::parse::launch(&line.join(" ")).unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
     let bus = pipeline.bus().unwrap();
-    let told_within = |seconds: u64, what: &str| {
+    let reported_within = |seconds: u64, what: &str| {
         let until = Instant::now() + Duration::from_secs(seconds);
         while let Some(left) = until.checked_duration_since(Instant::now()) {
             let left = gst::ClockTime::from_mseconds(u64::try_from(left.as_millis()).unwrap());
@@ -180,15 +180,15 @@ fn the_sinks_of_a_group_tell_of_an_outage_once_and_of_its_end_once() {
         }
         false
     };
-    assert!(told_within(30, "uploads fail"));
-    assert!(!told_within(5, "uploads fail"), "told twice");
+    assert!(reported_within(30, "uploads fail"));
+    assert!(!reported_within(5, "uploads fail"), "told twice");
     let server = GcsServer::spawn_thread_with(common::gcs_server::Options {
         port,
         ..Default::default()
     });
     // Each sink's next attempt is at most 30 s away.
-    assert!(told_within(60, "uploads work again"));
-    assert!(!told_within(5, "uploads work again"), "told twice");
+    assert!(reported_within(60, "uploads work again"));
+    assert!(!reported_within(5, "uploads work again"), "told twice");
     assert!(server.objects().len() >= 12);
     pipeline.set_state(gst::State::Null).unwrap();
 }

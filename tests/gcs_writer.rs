@@ -286,7 +286,7 @@ async fn an_answer_about_another_object_is_no_success_and_nothing_is_deleted_for
     let body = serde_json::json!({"generation": "5", "size": size}).to_string();
     let error = fails(Fault::Answer(Answer::raw(200, "application/json", &body))).await;
     assert_eq!((error.class, error.bad_generation), (Class::Transient, None), "{error}");
-    assert!(!error.says_nothing_was_stored());
+    assert!(!error.means_nothing_was_stored());
 
     let server = GcsServer::spawn_thread();
     let body = serde_json::json!({"generation": "5", "size": "7", "crc32c": "AAAAAA==", "name": "other"}).to_string();
@@ -364,7 +364,7 @@ async fn a_compressed_answer_is_no_success_and_its_bytes_are_in_no_text() {
     let server = GcsServer::spawn_thread();
     server.push_fault(Fault::CompressedReply);
     let error = write(&writer(&server), &request("a", &payload(10))).await.unwrap_err();
-    assert!(!error.says_nothing_was_stored(), "{error}");
+    assert!(!error.means_nothing_was_stored(), "{error}");
     assert!(server.object(BUCKET, "a").is_some());
 }
 
@@ -735,14 +735,14 @@ mod resumable {
                 .await
                 .unwrap_err();
             assert_eq!(error.http_status, Some(status), "{error}");
-            assert!(!error.says_nothing_was_stored(), "{error}");
+            assert!(!error.means_nothing_was_stored(), "{error}");
             // One that is refused at once stores nothing.
             server.push_fault(Fault::Pass);
             server.push_fault(Fault::status(status));
             let error = write(&resumable(&server), &request("b", &payload(1 << 20)))
                 .await
                 .unwrap_err();
-            assert!(error.says_nothing_was_stored(), "{error}");
+            assert!(error.means_nothing_was_stored(), "{error}");
         }
     }
 
@@ -797,7 +797,7 @@ mod resumable {
             let (writer, data) = (resumable(&server), payload(1 << 20));
             let error = write(&writer, &request("a", &data)).await.unwrap_err();
             assert_eq!((error.class, error.http_status), (Class::Transient, Some(status)), "{error}");
-            assert!(!error.says_nothing_was_stored(), "{error}");
+            assert!(!error.means_nothing_was_stored(), "{error}");
             write(&writer, &request("a", &data)).await.unwrap();
             assert_eq!(server.object(BUCKET, "a").unwrap().data, data);
         }

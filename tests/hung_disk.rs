@@ -227,7 +227,7 @@ fn stops_answering_for_a_while(mode: &str) {
 }
 
 #[test]
-fn a_disk_that_stops_answering_is_told_once_costs_one_thread_and_no_chunk_and_is_used_again() {
+fn a_disk_that_stops_answering_is_reported_once_costs_one_thread_and_no_chunk_and_is_used_again() {
     stops_answering_for_a_while("always");
 }
 

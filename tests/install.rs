@@ -141,7 +141,7 @@ fn meson_starts_cargo_in_the_source_wherever_the_build_folder_is() {
 
 /// `plain` is what the tools of distributions pass.
 #[test]
-fn meson_builds_in_release_mode_unless_it_is_told_to_debug() {
+fn meson_builds_in_release_mode_unless_it_is_reported_to_debug() {
     let folder = tempfile::tempdir().unwrap();
     for (build_type, profile) in [("plain", "release"), ("debugoptimized", "release"), ("debug", "dev")] {
         let build = folder.path().join(build_type);
@@ -172,7 +172,7 @@ fn asked(program: &str, words: &[&str], folder: &Path) -> String {
 
 /// `docs/troubleshooting.md`, "No element gcssink" and "The plugin is on the blacklist": what the programs say, and what helps.
 #[test]
-fn a_plugin_that_is_missing_or_does_not_load_is_told_as_troubleshooting_says() {
+fn a_plugin_that_is_missing_or_does_not_load_is_reported_as_troubleshooting_says() {
     let folder = tempfile::tempdir().unwrap();
     let line = ["videotestsrc", "!", "gcssink"];
     let text = asked("gst-launch-1.0", &line, folder.path());

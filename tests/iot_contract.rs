@@ -98,7 +98,7 @@ impl Drop for Device {
 }
 
 #[test]
-fn a_pipelines_life_is_told_in_order_and_the_last_word_is_acknowledged() {
+fn a_pipelines_life_is_reported_in_order_and_the_last_word_is_acknowledged() {
     let device = Device::new("life", |_| ());
     let line = device.line("");
     line.play();

@@ -109,7 +109,7 @@ fn announced() -> (Mosquitto, Watcher, StatusLine) {
 }
 
 #[test]
-fn home_assistant_is_told_of_the_device_on_request() {
+fn home_assistant_is_reported_the_device_on_request() {
     let (_broker, watcher, _line) = announced();
     assert!(watcher.wait_for(|seen| !seen.is_empty(), SOON));
     let seen = watcher.seen().remove(0);
@@ -138,7 +138,7 @@ fn home_assistant_waits_longer_for_a_status_when_the_state_interval_is_raised_in
 }
 
 #[test]
-fn a_gcssink_is_looked_after_its_chunks_are_told_and_it_gets_the_commands() {
+fn a_gcssink_is_looked_after_its_chunks_are_reported_and_it_gets_the_commands() {
     let broker = Mosquitto::start();
     broker.publish("gcstreamer/cam1/set/split", br#"{"id":"old"}"#, true);
     let server = GcsServer::spawn_thread();
@@ -169,8 +169,8 @@ fn a_gcssink_is_looked_after_its_chunks_are_told_and_it_gets_the_commands() {
     assert_eq!(status["session"], session.as_str());
     let chunk = "gcstreamer/cam1/event/chunk";
     assert!(watcher.wait_for(|seen| seen.iter().any(|s| s.topic == chunk), SOON));
-    let told: Value = serde_json::from_str(&watcher.payloads(chunk)[0]).unwrap();
-    assert!(told["object"].as_str().unwrap().starts_with("cam1/"), "{told}");
+    let reported: Value = serde_json::from_str(&watcher.payloads(chunk)[0]).unwrap();
+    assert!(reported["object"].as_str().unwrap().starts_with("cam1/"), "{reported}");
     for (topic, payload, wanted) in [
         ("split", "", ("split", "")),
         ("record", r#"{"id":"x7","value":"stop"}"#, ("record-stop", "x7")),
@@ -289,8 +289,8 @@ fn many_elements_together_wait_no_longer_than_one() {
 fn each_change_of_the_connection_is_notified_once() {
     let broker = Mosquitto::start();
     let line = StatusLine::new(&properties(&broker), NOWHERE);
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let into = Arc::clone(&told);
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&reported);
     line.status.connect_notify(Some("mqtt-connected"), move |status, _| {
         into.lock().unwrap().push(status.property::<bool>("mqtt-connected"));
     });
@@ -299,13 +299,13 @@ fn each_change_of_the_connection_is_notified_once() {
         line.play();
         watcher.wait_last(AVAILABILITY, "online", SOON);
         line.stop();
-        assert_eq!(*told.lock().unwrap(), [true, false]);
-        told.lock().unwrap().clear();
+        assert_eq!(*reported.lock().unwrap(), [true, false]);
+        reported.lock().unwrap().clear();
     }
 }
 
 #[test]
-fn what_was_told_before_the_password_could_be_read_is_told_once_it_can() {
+fn what_was_reported_before_the_password_could_be_read_is_reported_once_it_can() {
     let broker = Mosquitto::start();
     let watcher = broker.watch(&["gcstreamer/#", "homeassistant/#"], None);
     let pipe = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("late-{}.pw", std::process::id()));
@@ -545,7 +545,7 @@ fn a_killed_process_is_offline_by_its_will() {
 }
 
 #[test]
-fn ctrl_c_with_and_without_e_is_told_before_the_process_ends_and_nothing_leaks() {
+fn ctrl_c_with_and_without_e_is_reported_before_the_process_ends_and_nothing_leaks() {
     for (words, phase) in [("-e", "eos"), ("", "stopped")] {
         let broker = Mosquitto::start();
         let watcher = broker.watch(&["gcstreamer/#"], None);

@@ -87,13 +87,13 @@ fn an_end_with_a_long_backlog_keeps_its_deadline_stores_its_own_chunks_and_leave
     let [left] = warnings[..] else { panic!("{said}") };
     let waiting = spool.chunk_files().len();
     assert_eq!(old(&server) + waiting, 30_000, "each is stored or there");
-    let (_, told) = left.split_once("gcssink0: ").expect(left);
-    let (told, rest) = told.split_once(" chunks").expect(left);
+    let (_, reported) = left.split_once("gcssink0: ").expect(left);
+    let (reported, rest) = reported.split_once(" chunks").expect(left);
     assert!(rest.contains("spool-dir"), "{left}");
-    let told = told.rsplit(' ').next().expect(left);
+    let reported = reported.rsplit(' ').next().expect(left);
     // Those that were on their way when it was said may have arrived since.
-    let told: usize = told.parse().unwrap();
-    assert!((waiting..=waiting + 4).contains(&told), "{waiting}: {left}");
+    let reported: usize = reported.parse().unwrap();
+    assert!((waiting..=waiting + 4).contains(&reported), "{waiting}: {left}");
 }
 
 #[test]

@@ -213,7 +213,7 @@ fn ready_and_back_goes_on_in_the_session() {
 }
 
 #[test]
-fn every_confirmed_chunk_is_told_with_the_fields_of_the_contract() {
+fn every_confirmed_chunk_is_reported_with_the_fields_of_the_contract() {
     let server = GcsServer::spawn_thread();
     let line = Line::new(&flv(6), &server, "max-size-time=2000000000");
     line.play();
@@ -450,7 +450,7 @@ fn a_fixed_name_that_exists_is_not_overwritten() {
 }
 
 #[test]
-fn an_outage_is_told_once_and_nothing_is_lost() {
+fn an_outage_is_reported_once_and_nothing_is_lost() {
     let server = GcsServer::spawn_thread();
     for _ in 0..4 {
         server.push_fault(Fault::status(503));

@@ -226,7 +226,7 @@ fn one_object(policy: &str, mode: &str) -> (u64, Option<String>) {
     ]
     .concat();
     let bus = pipeline.bus().unwrap();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, reported) = std::sync::mpsc::channel();
     bus.set_sync_handler(move |_, message| {
         if let gst::MessageView::Error(e) = message.view() {
             let _ = tell.send(e.error().to_string());
@@ -248,7 +248,7 @@ fn one_object(policy: &str, mode: &str) -> (u64, Option<String>) {
         }
     });
     // With `block` none comes: by then the spool and the memory are full.
-    let error = told
+    let error = reported
         .recv_timeout(Duration::from_secs(if policy == "block" { 10 } else { 60 }))
         .ok();
     let grown = peak() - before;

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 const SOON: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, PartialEq)]
-enum Heard {
+enum Incoming {
     Connected(bool),
     Trouble(String),
     Recovered,
@@ -32,21 +32,21 @@ enum Heard {
 /// A listener that remembers.
 #[derive(Default)]
 struct Ear {
-    heard: Mutex<Vec<Heard>>,
+    heard: Mutex<Vec<Incoming>>,
     changed: Condvar,
 }
 
 impl Ear {
-    fn hear(&self, heard: Heard) {
+    fn hear(&self, heard: Incoming) {
         self.heard.lock().unwrap().push(heard);
         self.changed.notify_all();
     }
 
-    fn all(&self) -> Vec<Heard> {
+    fn all(&self) -> Vec<Incoming> {
         self.heard.lock().unwrap().clone()
     }
 
-    fn wait(&self, what: impl Fn(&Heard) -> bool) {
+    fn wait(&self, what: impl Fn(&Incoming) -> bool) {
         let heard = self.heard.lock().unwrap();
         let (heard, timeout) = self
             .changed
@@ -57,35 +57,39 @@ impl Ear {
 
     fn troubles(&self) -> Vec<String> {
         let text = |heard| match heard {
-            Heard::Trouble(text) => Some(text),
+            Incoming::Trouble(text) => Some(text),
             _ => None,
         };
         self.all().into_iter().filter_map(text).collect()
     }
 
-    fn count(&self, what: impl Fn(&Heard) -> bool) -> usize {
+    fn count(&self, what: impl Fn(&Incoming) -> bool) -> usize {
         self.all().iter().filter(|heard| what(heard)).count()
     }
 }
 
 impl Listener for Ear {
     fn connected(&self, up: bool) {
-        self.hear(Heard::Connected(up));
+        self.hear(Incoming::Connected(up));
     }
     fn trouble(&self, text: String) {
-        self.hear(Heard::Trouble(text));
+        self.hear(Incoming::Trouble(text));
     }
     fn recovered(&self, _after: Duration) {
-        self.hear(Heard::Recovered);
+        self.hear(Incoming::Recovered);
     }
     fn config(&self, payload: Bytes) {
-        self.hear(Heard::Config(payload.len()));
+        self.hear(Incoming::Config(payload.len()));
     }
     fn command(&self, tail: String, payload: Bytes, retained: bool) {
-        self.hear(Heard::Command(tail, String::from_utf8(payload.to_vec()).unwrap(), retained));
+        self.hear(Incoming::Command(
+            tail,
+            String::from_utf8(payload.to_vec()).unwrap(),
+            retained,
+        ));
     }
     fn notice(&self, text: String) {
-        self.hear(Heard::Notice(text));
+        self.hear(Incoming::Notice(text));
     }
 }
 
@@ -121,7 +125,7 @@ impl Run {
     }
 
     fn wait_connected(&self) {
-        self.ear.wait(|heard| *heard == Heard::Connected(true));
+        self.ear.wait(|heard| *heard == Incoming::Connected(true));
     }
 }
 
@@ -179,14 +183,14 @@ fn a_link_that_dies_leaves_its_will_and_its_last_state() {
 }
 
 #[test]
-fn a_broker_that_lost_its_memory_is_told_everything_again() {
+fn a_broker_that_lost_its_memory_is_reported_everything_again() {
     let mut broker = Mosquitto::start();
     let discovery = Some(("ha/device/cam1/config".to_owned(), Bytes::from_static(b"{\"dev\":{}}")));
     let run = Run::start(at(&broker, Plain { discovery, ..plain() }));
     run.want("connected", "{}");
     broker.watch(&["#"], None).wait_last("p/state", "connected", SOON);
     broker.stop();
-    run.ear.wait(|heard| matches!(heard, Heard::Trouble(_)));
+    run.ear.wait(|heard| matches!(heard, Incoming::Trouble(_)));
     assert!(!run.link.is_connected());
     run.want("stalled", "{}");
     broker.start_again();
@@ -194,7 +198,7 @@ fn a_broker_that_lost_its_memory_is_told_everything_again() {
     watcher.wait_last("p/state", "stalled", SOON);
     watcher.wait_last("p/availability", "online", SOON);
     watcher.wait_last("ha/device/cam1/config", "{\"dev\":{}}", SOON);
-    run.ear.wait(|heard| *heard == Heard::Recovered);
+    run.ear.wait(|heard| *heard == Incoming::Recovered);
     assert_eq!(run.ear.troubles().len(), 1);
     assert!(
         !watcher.payloads("p/state").contains(&"connected".to_owned()),
@@ -211,7 +215,7 @@ fn a_foreign_late_offline_is_answered() {
     watcher.wait_last("p/availability", "online", SOON);
     // The link receives nothing before it has subscribed.
     broker.publish("p/set/report", b"", false);
-    run.ear.wait(|heard| matches!(heard, Heard::Command(..)));
+    run.ear.wait(|heard| matches!(heard, Incoming::Command(..)));
     broker.publish("p/availability", b"offline", true);
     let answered = |seen: &[mosquitto::Seen]| {
         let said: Vec<_> = seen.iter().map(|s| s.payload.as_str()).collect();
@@ -255,14 +259,14 @@ fn commands_arrive_with_their_tail_and_are_marked_when_they_are_old() {
     broker.publish("p/set/record", b"stop", true);
     let run = Run::start(at(&broker, plain()));
     run.ear
-        .wait(|heard| *heard == Heard::Command("record".into(), "stop".into(), true));
+        .wait(|heard| *heard == Incoming::Command("record".into(), "stop".into(), true));
     broker.publish("p/set/split", b"{\"id\":\"7\"}", false);
     run.ear
-        .wait(|heard| *heard == Heard::Command("split".into(), "{\"id\":\"7\"}".into(), false));
+        .wait(|heard| *heard == Incoming::Command("split".into(), "{\"id\":\"7\"}".into(), false));
 }
 
 #[test]
-fn a_wrong_password_is_told_once_and_a_corrected_file_is_read() {
+fn a_wrong_password_is_reported_once_and_a_corrected_file_is_read() {
     let rules = Rules {
         users: vec![("cam", "right-Secret"), ("eye", "eye")],
         access: vec!["user cam", "topic readwrite p/#", "user eye", "topic read #"],
@@ -324,13 +328,13 @@ fn tls_with_client_certificates_works_and_its_troubles_say_what_to_do() {
     });
     stranger
         .ear
-        .wait(|heard| matches!(heard, Heard::Trouble(text) if text.contains("root-certificates")));
+        .wait(|heard| matches!(heard, Incoming::Trouble(text) if text.contains("root-certificates")));
     let nobody = Run::start(Config {
         client_certificate: None,
         client_key: None,
         ..good
     });
-    nobody.ear.wait(|heard| matches!(heard, Heard::Trouble(_)));
+    nobody.ear.wait(|heard| matches!(heard, Incoming::Trouble(_)));
     let plain_port = Mosquitto::start();
     let wrong_port = Run::start(Config {
         tls: true,
@@ -339,7 +343,7 @@ fn tls_with_client_certificates_works_and_its_troubles_say_what_to_do() {
     });
     wrong_port
         .ear
-        .wait(|heard| matches!(heard, Heard::Trouble(text) if text.contains("check port and tls")));
+        .wait(|heard| matches!(heard, Incoming::Trouble(text) if text.contains("check port and tls")));
 }
 
 #[test]
@@ -350,7 +354,7 @@ fn a_retained_message_that_is_too_large_costs_one_warning_and_its_subscription()
         let run = Run::start(at(&broker, plain()));
         run.want("connected", "{}");
         run.ear
-            .wait(|heard| matches!(heard, Heard::Notice(text) if text.contains("p/set/#") && text.contains("102")));
+            .wait(|heard| matches!(heard, Incoming::Notice(text) if text.contains("p/set/#") && text.contains("102")));
         let watcher = broker.watch(&["p/state", "p/availability"], None);
         watcher.wait_last("p/state", "connected", SOON);
         watcher.wait_last("p/availability", "online", SOON);
@@ -367,7 +371,7 @@ fn a_retained_message_that_is_too_large_costs_one_warning_and_its_subscription()
         assert_eq!(run.link.stats().connects, 3, "{topic}");
         assert!(run.ear.troubles().is_empty(), "{:?}", run.ear.troubles());
         assert_eq!(
-            run.ear.count(|heard| matches!(heard, Heard::Notice(_))),
+            run.ear.count(|heard| matches!(heard, Incoming::Notice(_))),
             1,
             "{:?}",
             run.ear.all()
@@ -400,7 +404,7 @@ fn a_broker_that_hangs_or_is_not_there_holds_nobody_up() {
     });
     run.want("connected", "{}");
     run.ear
-        .wait(|heard| matches!(heard, Heard::Trouble(text) if text.contains("refused") && text.contains("127.0.0.1")));
+        .wait(|heard| matches!(heard, Incoming::Trouble(text) if text.contains("refused") && text.contains("127.0.0.1")));
     let begun = Instant::now();
     assert!(!run.close("disconnected", Duration::from_secs(5)));
     assert!(begun.elapsed() < Duration::from_secs(2));
@@ -485,9 +489,9 @@ fn a_device_gives_the_strict_broker_no_reason_in_a_life_of_short_tokens() {
     let stats = run.link.stats();
     assert_eq!((stats.failures, stats.tokens), (0, stats.connects), "{stats:?}");
     assert!(run.ear.troubles().is_empty());
-    assert_eq!(run.ear.count(|heard| matches!(heard, Heard::Connected(true))), 1);
+    assert_eq!(run.ear.count(|heard| matches!(heard, Incoming::Connected(true))), 1);
     assert_eq!(
-        run.ear.count(|heard| matches!(heard, Heard::Notice(_))),
+        run.ear.count(|heard| matches!(heard, Incoming::Notice(_))),
         0,
         "{:?}",
         run.ear.all()
@@ -502,14 +506,14 @@ fn config_of_12_kib_and_commands_arrive_and_redelivery_is_answered_but_not_heard
     let subscribed = |seen: &strict_broker::Seen| seen.connected().is_some_and(|c| c.subscriptions.len() == 2);
     assert!(device.broker.wait_for(subscribed, SOON));
     device.broker.send_config(vec![b'c'; 12 << 10]);
-    run.ear.wait(|heard| *heard == Heard::Config(12 << 10));
+    run.ear.wait(|heard| *heard == Incoming::Config(12 << 10));
     device.broker.send_command("split", "{}", false);
     run.ear
-        .wait(|heard| *heard == Heard::Command("split".into(), "{}".into(), false));
+        .wait(|heard| *heard == Incoming::Command("split".into(), "{}".into(), false));
     device.broker.redeliver(vec![b'r'; 100], 500);
     assert!(device.broker.wait_for(|seen| seen.acknowledged() >= 501, SOON));
     device.wait_state("connected");
-    assert!(run.ear.count(|heard| *heard == Heard::Config(100)) <= 1);
+    assert!(run.ear.count(|heard| *heard == Incoming::Config(100)) <= 1);
     assert_eq!(run.link.stats().connects, 1);
     device.broker.assert_no_violations();
 }
@@ -539,14 +543,14 @@ fn broken_connections_garbage_and_oversize_end_in_the_wanted_state() {
 }
 
 #[test]
-fn a_key_that_was_exchanged_in_the_registry_is_told_once_and_the_new_file_is_read() {
+fn a_key_that_was_exchanged_in_the_registry_is_reported_once_and_the_new_file_is_read() {
     let device = Device::new("key");
     let other = rcgen::KeyPair::generate().unwrap();
     device.broker.set_public_key(other.public_key_pem());
     let run = Run::start(device.config(3600));
     run.want("connected", "{}");
     run.ear
-        .wait(|heard| matches!(heard, Heard::Trouble(text) if text.contains("token")));
+        .wait(|heard| matches!(heard, Incoming::Trouble(text) if text.contains("token")));
     secret(&device.directory.join("key.pem"), &other.serialize_pem());
     device.wait_state("connected");
     assert_eq!(run.ear.troubles().len(), 1);

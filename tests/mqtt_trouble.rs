@@ -384,14 +384,14 @@ fn a_broker_that_takes_no_last_will_says_what_it_may_not_allow() {
 }
 
 #[test]
-fn two_clients_with_one_id_are_told_that_they_evict_each_other() {
+fn two_clients_with_one_id_are_reported_that_they_evict_each_other() {
     let broker = Mosquitto::start();
     let first = Attempt::new(plain(broker.port()));
     first.wait(|state| state.0);
     // A client that is not ours, which comes back whenever it was thrown out.
     let id = format!("cam-{}", broker.port());
     let end = Instant::now() + SOON;
-    let is_told = || {
+    let is_reported = || {
         first
             .reports
             .state
@@ -401,7 +401,7 @@ fn two_clients_with_one_id_are_told_that_they_evict_each_other() {
             .iter()
             .any(|text| text.contains("a second client connects with the same client id") && text.contains(&id))
     };
-    while !is_told() {
+    while !is_reported() {
         assert!(Instant::now() < end, "{:?}", first.reports.state.lock().unwrap());
         if first.link.is_connected() {
             broker.visit_as(&id);

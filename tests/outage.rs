@@ -525,7 +525,7 @@ impl Night {
 }
 
 #[test]
-fn what_does_not_fit_is_dropped_oldest_first_and_each_is_told_with_its_time() {
+fn what_does_not_fit_is_dropped_oldest_first_and_each_is_reported_with_its_time() {
     let input = long_clip();
     let setup = Setup {
         way: SpoolUse::Memory,
@@ -600,25 +600,25 @@ async fn behind(bytes: u64, requests: f64, input: &[u8]) -> (Vec<Message>, [Stat
 }
 
 #[test]
-fn a_limit_of_ours_that_lets_the_backlog_grow_is_told_once_with_what_is_needed_and_one_that_suffices_is_not() {
+fn a_limit_of_ours_that_lets_the_backlog_grow_is_reported_once_with_what_is_needed_and_one_that_suffices_is_not() {
     let input = long_clip();
     // All of it comes in ten minutes, and each GOP of two seconds is a chunk.
     let rate = input.len() as f64 / 600.0;
     let chunks = (BEFORE + OUTAGE + AFTER) as f64 / 2.0 / 600.0;
     let needs = |needed: f64, expected: f64| needed > expected * 0.8 && needed < expected * 1.3;
     let run = |bytes, requests| on_virtual_time(behind(bytes, requests, &input));
-    let (told, statuses) = run(20_000, 0.0);
+    let (reported, statuses) = run(20_000, 0.0);
     assert_eq!(statuses, [Status::Degraded, Status::Online]);
     assert!(
-        matches!(told[..], [Message::TooFewBytes { limit: 20_000, needed }] if needs(needed, rate)),
-        "{told:?}, {rate}"
+        matches!(reported[..], [Message::TooFewBytes { limit: 20_000, needed }] if needs(needed, rate)),
+        "{reported:?}, {rate}"
     );
-    let (told, statuses) = run(0, 0.25);
+    let (reported, statuses) = run(0, 0.25);
     assert_eq!(statuses, [Status::Degraded, Status::Online]);
     assert!(
-        matches!(told[..], [Message::TooFewRequests { limit: 0.25, needed }] if needs(needed, chunks)),
-        "{told:?}"
+        matches!(reported[..], [Message::TooFewRequests { limit: 0.25, needed }] if needs(needed, chunks)),
+        "{reported:?}"
     );
-    let (told, statuses) = run(100_000, 1.0);
-    assert_eq!((told.len(), statuses), (0, [Status::Online; 2]), "{told:?}");
+    let (reported, statuses) = run(100_000, 1.0);
+    assert_eq!((reported.len(), statuses), (0, [Status::Online; 2]), "{reported:?}");
 }

@@ -323,10 +323,10 @@ fn the_table_of_iotcorestatus_names_its_properties_their_defaults_and_its_counte
     let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md")).unwrap();
     let element = gst::ElementFactory::make("iotcorestatus").build().unwrap();
     let rows = rows_by_hand(&document);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for row in &rows {
         let (names, default, meaning) = (quoted(row[0]), row[1], row[2]);
-        told.extend(names.iter().copied());
+        reported.extend(names.iter().copied());
         for name in names {
             let spec = element
                 .find_property(name)
@@ -357,12 +357,12 @@ fn the_table_of_iotcorestatus_names_its_properties_their_defaults_and_its_counte
             }
         }
     }
-    told.sort_unstable();
+    reported.sort_unstable();
     let own = element.list_properties();
     let own = own.iter().filter(|s| s.owner_type() == element.type_());
     let mut own: Vec<&str> = own.map(|s| s.name()).collect();
     own.sort_unstable();
-    assert_eq!(told, own);
+    assert_eq!(reported, own);
 }
 
 /// The keys of the custom metadata that a chunk can have.
@@ -399,15 +399,15 @@ fn the_table_of_metadata_has_every_key_and_the_version_since_which_it_exists() {
     let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md")).unwrap();
     let part = document.split_once("\n## Custom metadata of an object").expect("its part").1;
     let rows = part.lines().skip_while(|l| !l.starts_with("| key |")).skip(2);
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for row in rows.take_while(|l| l.starts_with('|')) {
         let cells: Vec<&str> = row.trim_matches('|').splitn(3, '|').map(str::trim).collect();
         for key in quoted(cells[0]) {
             assert_eq!(cells[1], since::of("gcssink", "metadata", key), "{key}");
-            told.insert(key.to_owned());
+            reported.insert(key.to_owned());
         }
     }
-    assert_eq!(told, metadata_keys());
+    assert_eq!(reported, metadata_keys());
 }
 
 #[test]

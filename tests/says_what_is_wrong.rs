@@ -65,7 +65,7 @@ fn a_credentials_file_that_is_none_is_named_but_never_shown() {
 }
 
 #[test]
-fn a_credentials_file_that_does_not_answer_stops_no_pipeline_and_is_told_as_an_outage() {
+fn a_credentials_file_that_does_not_answer_stops_no_pipeline_and_is_reported_as_an_outage() {
     let pipe = TempFile::new("never.json", b"");
     std::fs::remove_file(&pipe.0).unwrap();
     let made = std::process::Command::new("mkfifo").arg(&pipe.0).status().unwrap();
@@ -81,13 +81,13 @@ fn a_credentials_file_that_does_not_answer_stops_no_pipeline_and_is_told_as_an_o
     pipeline.set_state(gst::State::Playing).unwrap();
     assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
     let bus = pipeline.bus().unwrap();
-    let told = bus.timed_pop_filtered(
+    let reported = bus.timed_pop_filtered(
         gst::ClockTime::from_seconds(30),
         &[gst::MessageType::Warning, gst::MessageType::Error],
     );
-    let told = told.expect("an outage is told");
-    let gst::MessageView::Warning(warning) = told.view() else {
-        panic!("{told:?}")
+    let reported = reported.expect("an outage is told");
+    let gst::MessageView::Warning(warning) = reported.view() else {
+        panic!("{reported:?}")
     };
     let text = warning.error().to_string();
     assert!(text.contains("the credentials file does not answer"), "{text}");
@@ -161,7 +161,7 @@ fn two_sinks_with_one_identity_are_an_error_and_the_name_is_free_afterwards() {
 }
 
 #[test]
-fn a_line_whose_sound_is_never_fed_is_told_after_startup_timeout() {
+fn a_line_whose_sound_is_never_fed_is_reported_after_startup_timeout() {
     let server = GcsServer::spawn_thread();
     let front = format!(
         "{} ! identity sync=true ! mux. {} ! valve drop=true ! mux. flvmux streamable=true name=mux",
@@ -170,14 +170,14 @@ fn a_line_whose_sound_is_never_fed_is_told_after_startup_timeout() {
     );
     let line = Line::new(&front, &server, "startup-timeout=2000000000");
     line.play();
-    let told = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Warning(w) if w.error().to_string().contains("nothing to store"));
-    let (_, words) = line.wait_for(std::time::Duration::from_secs(20), told);
+    let reported = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Warning(w) if w.error().to_string().contains("nothing to store"));
+    let (_, words) = line.wait_for(std::time::Duration::from_secs(20), reported);
     let text = &words.last().unwrap().1;
     assert!(text.contains("mux") && text.contains("audio"), "{text}");
 }
 
 #[test]
-fn unknown_bytes_are_stored_as_they_come_and_told_once() {
+fn unknown_bytes_are_stored_as_they_come_and_reported_once() {
     let text = b"GET / HTTP/1.1 is no video\r\n".repeat(5000);
     let file = TempFile::new("text.bin", &text);
     let (chunks, _, words) = record(&format!("filesrc location={}", file.0.display()), "");
@@ -187,7 +187,7 @@ fn unknown_bytes_are_stored_as_they_come_and_told_once() {
 }
 
 #[test]
-fn damage_is_stored_told_once_and_ends_with_the_next_chunk() {
+fn damage_is_stored_reported_once_and_ends_with_the_next_chunk() {
     let (_, mut bytes, _) = record(&format!("{} ! flvmux streamable=true", h264(8)), "");
     let middle = bytes.len() / 2;
     bytes.drain(middle..middle + 777);
@@ -208,7 +208,7 @@ fn damage_is_stored_told_once_and_ends_with_the_next_chunk() {
 }
 
 #[test]
-fn a_muxer_that_goes_back_because_a_filesink_lets_it_is_told() {
+fn a_muxer_that_goes_back_because_a_filesink_lets_it_is_reported() {
     let file = TempFile::new("beside.mkv", b"");
     let line = format!(
         "{} ! matroskamux ! tee name=t ! queue ! filesink location={} t. ! queue",
@@ -226,15 +226,15 @@ fn a_muxer_that_goes_back_because_a_filesink_lets_it_is_told() {
 }
 
 #[test]
-fn fragments_that_are_too_long_to_cut_in_time_are_told_once() {
+fn fragments_that_are_too_long_to_cut_in_time_are_reported_once() {
     let line = "videotestsrc num-buffers=350 ! video/x-raw,width=160,height=120,framerate=5/1 ! x264enc speed-preset=ultrafast key-int-max=100000 \
         ! h264parse ! mp4mux fragment-duration=40000";
     let (_, _, words) = record(line, "max-size-time=2000000000");
-    let told = words
+    let reported = words
         .iter()
         .filter(|(kind, text)| *kind == "warning" && text.contains("fragment-duration"))
         .count();
-    assert_eq!(told, 1, "{words:?}");
+    assert_eq!(reported, 1, "{words:?}");
 }
 
 #[test]
@@ -244,9 +244,9 @@ fn a_large_chunk_is_cut_early_and_the_property_is_named() {
     assert!(joined(&chunks) == input);
     assert!(chunks.len() > 1, "{} bytes in {} chunks", input.len(), chunks.len());
     assert_eq!(assert_each_plays(&chunks), 90);
-    let told = words
+    let reported = words
         .iter()
         .filter(|(kind, text)| *kind == "warning" && text.contains("max-memory-bytes"))
         .count();
-    assert_eq!(told, 1, "{words:?}");
+    assert_eq!(reported, 1, "{words:?}");
 }

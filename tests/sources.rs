@@ -131,7 +131,7 @@ fn mu_law_beside_h265_is_recorded_by_the_two_words_that_the_document_names() {
 }
 
 #[test]
-fn the_state_of_the_camera_is_told_to_a_broker_beside_the_recording() {
+fn the_state_of_the_camera_is_reported_to_a_broker_beside_the_recording() {
     let (_camera, port) = Peer::cameras();
     let folder = peers::folder();
     let broker = Mosquitto::start();

@@ -154,7 +154,7 @@ fn memory_keeps_its_bound_in_an_outage_and_the_disk_takes_the_rest() {
 }
 
 #[test]
-fn a_full_spool_is_told_with_its_number_and_then_the_policy_decides() {
+fn a_full_spool_is_reported_with_its_number_and_then_the_policy_decides() {
     let (spool, later) = (Spool::new(), ServerToStart::new());
     let unused = GcsServer::spawn_thread();
     let properties = format!(
@@ -196,12 +196,12 @@ fn a_full_spool_is_told_with_its_number_and_then_the_policy_decides() {
     // Whatever is missing was reported.
     for sequence in 0..16u64 {
         let names = |g: &&String| g.contains(&format!("first-sequence=(guint64){sequence},"));
-        let (told, is_cut) = (gaps.iter().any(|g| names(&g)), cut.iter().any(|g| names(&g)));
+        let (reported, is_cut) = (gaps.iter().any(|g| names(&g)), cut.iter().any(|g| names(&g)));
         let stored = found.iter().any(|c| c.number("sequence") == sequence);
         // Of a chunk that was cut there may be too little on disk for one picture.
         assert!(
-            told != stored || (is_cut && !told),
-            "{sequence}: told {told}, cut {is_cut}, stored {stored}, {end:?} {gaps:#?}"
+            reported != stored || (is_cut && !reported),
+            "{sequence}: told {reported}, cut {is_cut}, stored {stored}, {end:?} {gaps:#?}"
         );
     }
     assert!(found.len() >= 3 && !gaps.is_empty());
@@ -319,7 +319,7 @@ fn a_damaged_chunk_is_set_aside_and_blocks_nothing() {
 }
 
 #[test]
-fn a_chunk_that_is_found_damaged_at_the_start_is_told_as_a_gap() {
+fn a_chunk_that_is_found_damaged_at_the_start_is_reported_as_a_gap() {
     let (spool, later) = (Spool::new(), ServerToStart::new());
     let properties = format!("{} max-size-time=1000000000", spool.property());
     record_in_an_outage(&flv(3), &later, &properties);
@@ -689,11 +689,11 @@ fn a_session_folder_that_somebody_removes_is_a_gap_at_once_and_the_spool_goes_on
         let removed = elsewhere.path().join("removed");
         std::fs::rename(if is_whole_spool { &whole } else { &session }, &removed).unwrap();
         std::fs::remove_dir_all(&removed).unwrap();
-        let is_told = |m: &gst::MessageRef| match m.view() {
+        let is_reported = |m: &gst::MessageRef| match m.view() {
             gst::MessageView::Warning(w) => w.error().to_string().contains("recording goes on in a new folder"),
             _ => false,
         };
-        let (_, words) = line.wait_for(limit, is_told);
+        let (_, words) = line.wait_for(limit, is_reported);
         let gaps = words
             .iter()
             .filter(|(_, text)| text.contains("gcssink-gap") && text.contains("damaged"));

@@ -291,7 +291,7 @@ fn the_cameras_clock_goes_ahead_of_the_first_buffer_and_of_the_first_after_a_flu
 }
 
 #[test]
-fn a_password_file_that_does_not_answer_stops_no_pipeline_and_is_told() {
+fn a_password_file_that_does_not_answer_stops_no_pipeline_and_is_reported() {
     init();
     let pipe = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("never-{}.pw", std::process::id()));
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
@@ -307,8 +307,8 @@ fn a_password_file_that_does_not_answer_stops_no_pipeline_and_is_told() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     let bus = pipeline.bus().unwrap();
     let text = || {
-        let told = bus.timed_pop_filtered(gst::ClockTime::from_seconds(10), &[gst::MessageType::Warning]);
-        match told.as_ref().map(|m| m.view()) {
+        let reported = bus.timed_pop_filtered(gst::ClockTime::from_seconds(10), &[gst::MessageType::Warning]);
+        match reported.as_ref().map(|m| m.view()) {
             Some(gst::MessageView::Warning(warning)) => warning.error().to_string(),
             _ => String::new(),
         }
@@ -350,7 +350,7 @@ fn a_dead_broker_is_one_warning_and_never_an_error_and_the_state_goes_on() {
 }
 
 #[test]
-fn eos_and_pause_and_a_second_life_are_told() {
+fn eos_and_pause_and_a_second_life_are_reported() {
     let line = StatusLine::new(&format!("{DEAD} shutdown-timeout=0"), NOWHERE);
     for _ in 0..2 {
         line.play();
@@ -401,7 +401,7 @@ fn a_cameras_bin_that_is_paused_or_stopped_in_a_playing_pipeline_is_paused_and_s
 }
 
 #[test]
-fn an_error_of_another_element_is_told_beside_the_applications_own_handlers() {
+fn an_error_of_another_element_is_reported_beside_the_applications_own_handlers() {
     let line = StatusLine::new(
         &format!("{DEAD} shutdown-timeout=0"),
         "identity name=bad ! fakesink async=false",
@@ -427,7 +427,7 @@ fn an_error_of_another_element_is_told_beside_the_applications_own_handlers() {
 }
 
 #[test]
-fn an_error_is_told_of_a_bin_that_played_before_it_was_added_and_was_moved_to_another_pipeline() {
+fn an_error_is_reported_a_bin_that_played_before_it_was_added_and_was_moved_to_another_pipeline() {
     init();
     let line = format!("{CAMERA} ! identity name=in ! {} ! fakesink async=false", status("one"));
     let camera = gst::parse::bin_from_description(&line, false).unwrap();

@@ -20,7 +20,7 @@ fn warnings(name: &str, bytes: &[u8]) -> Vec<String> {
 }
 
 /// One warning, with all of these words.
-fn assert_told(warnings: &[String], words: &[&str]) {
+fn assert_reported(warnings: &[String], words: &[&str]) {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     for word in words {
         assert!(warnings[0].contains(word), "{word}: {}", warnings[0]);
@@ -35,7 +35,7 @@ fn pictures(flv: &mut Flv, frames: std::ops::Range<u32>, is_key: impl Fn(u32) ->
 }
 
 #[test]
-fn damage_is_told_with_the_byte_where_it_begins() {
+fn damage_is_reported_with_the_byte_where_it_begins() {
     let mut flv = Flv::new(false);
     pictures(&mut flv, 0..50, |i| i % 25 == 0);
     let at = flv.0.len();
@@ -44,18 +44,18 @@ fn damage_is_told_with_the_byte_where_it_begins() {
     flv.0.extend([0xee; 500]);
     pictures(&mut flv, 100..150, |i| i % 25 == 0);
     let text = format!("damaged at byte {at}:");
-    assert_told(
+    assert_reported(
         &warnings("damaged.flv", &flv.0),
         &[&text, "the next key unit", "check the network"],
     );
 }
 
 #[test]
-fn key_units_that_come_late_are_told_with_the_interval_and_the_setting_of_the_camera() {
+fn key_units_that_come_late_are_reported_with_the_interval_and_the_setting_of_the_camera() {
     let mut flv = Flv::new(false);
     // Every 3 s, and then none for 40 s.
     pictures(&mut flv, 0..1200, |i| i % 75 == 0 && i <= 150);
-    let told = warnings("late.flv", &flv.0);
+    let reported = warnings("late.flv", &flv.0);
     let words = [
         "no key unit for 30 s",
         "at most 3 s apart before",
@@ -63,11 +63,11 @@ fn key_units_that_come_late_are_told_with_the_interval_and_the_setting_of_the_ca
         "key-int-max",
         "to at most 2 s",
     ];
-    assert_told(&told, &words);
+    assert_reported(&reported, &words);
 }
 
 #[test]
-fn sound_whose_pictures_stop_is_told() {
+fn sound_whose_pictures_stop_is_reported() {
     let mut flv = Flv::new(true);
     flv.picture(0, true, &[]);
     (0..2000).for_each(|i| flv.sound(i * 20));
@@ -76,19 +76,19 @@ fn sound_whose_pictures_stop_is_told() {
         "max-size-time (2 s)",
         "check the camera's video",
     ];
-    assert_told(&warnings("sound.flv", &flv.0), &words);
+    assert_reported(&warnings("sound.flv", &flv.0), &words);
 }
 
 #[test]
-fn parameter_sets_that_come_once_are_told_with_the_remedy() {
+fn parameter_sets_that_come_once_are_reported_with_the_remedy() {
     let mut flv = Flv::new(false);
     flv.picture(0, true, &[&[0x67, 0x64, 0, 0x1f], &[0x68, 0x81]]);
     pictures(&mut flv, 1..100, |i| i % 25 == 0);
-    assert_told(&warnings("sets.flv", &flv.0), &["without SPS and PPS", "config-interval=-1"]);
+    assert_reported(&warnings("sets.flv", &flv.0), &["without SPS and PPS", "config-interval=-1"]);
 }
 
 #[test]
-fn a_configuration_that_changes_all_the_time_is_told_with_how_often() {
+fn a_configuration_that_changes_all_the_time_is_reported_with_how_often() {
     init();
     let server = GcsServer::spawn_thread();
     let line = Line::new(
@@ -114,9 +114,9 @@ fn a_configuration_that_changes_all_the_time_is_told_with_how_often() {
     let _: gst::FlowReturn = source.emit_by_name("end-of-stream", &[]);
     let (end, words) = line.wait();
     assert_eq!(end, End::Eos);
-    let told: Vec<String> = words.into_iter().filter(|w| w.0 == "warning").map(|w| w.1).collect();
-    assert_told(
-        &told,
+    let reported: Vec<String> = words.into_iter().filter(|w| w.0 == "warning").map(|w| w.1).collect();
+    assert_reported(
+        &reported,
         &["configuration has changed 4", "within 10 s", "two senders in one stream"],
     );
 }
@@ -143,21 +143,21 @@ fn transport_stream(maps: &[u16], rest: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_transport_stream_with_several_programs_is_told_with_their_number() {
-    let told = warnings("programs.ts", &transport_stream(&[0x20, 0x30, 0x40], &[]));
-    assert_told(&told, &["has 3 programs", "need not play alone", "tsdemux ! mpegtsmux"]);
+fn a_transport_stream_with_several_programs_is_reported_with_their_number() {
+    let reported = warnings("programs.ts", &transport_stream(&[0x20, 0x30, 0x40], &[]));
+    assert_reported(&reported, &["has 3 programs", "need not play alone", "tsdemux ! mpegtsmux"]);
 }
 
 #[test]
-fn a_transport_stream_without_tables_is_told() {
+fn a_transport_stream_without_tables_is_reported() {
     let bytes = transport_stream(&[], &[0x77; 20_000]);
-    assert_told(&warnings("tables.ts", &bytes), &["no PAT and PMT", "pat-interval"]);
+    assert_reported(&warnings("tables.ts", &bytes), &["no PAT and PMT", "pat-interval"]);
 }
 
 #[test]
-fn pictures_torn_at_pes_packets_are_told() {
-    let told = warnings("torn.ts", &transport_stream(&[0x20], &[0x66; 200]));
-    assert_told(&told, &["not aligned with pictures", "h264parse ! mpegtsmux"]);
+fn pictures_torn_at_pes_packets_are_reported() {
+    let reported = warnings("torn.ts", &transport_stream(&[0x20], &[0x66; 200]));
+    assert_reported(&reported, &["not aligned with pictures", "h264parse ! mpegtsmux"]);
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn live_warning_with(wanted: &str, bytes: Vec<u8>) -> String {
 }
 
 #[test]
-fn a_live_stream_without_anything_to_store_is_told_with_what_came_instead() {
+fn a_live_stream_without_anything_to_store_is_reported_with_what_came_instead() {
     let mut flv = Flv::new(false);
     pictures(&mut flv, 0..7, |_| false);
     let text = live_warning(flv.0);

@@ -19,7 +19,7 @@ use printed::printed_blocks;
 struct Camera {
     child: Child,
     /// Kept open: the camera goes on telling who plays.
-    _told: BufReader<ChildStdout>,
+    _reported: BufReader<ChildStdout>,
     port: u16,
 }
 
@@ -38,13 +38,13 @@ impl Camera {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        let mut told = BufReader::new(child.stdout.take().unwrap());
-        told.read_line(&mut line).unwrap();
+        let mut reported = BufReader::new(child.stdout.take().unwrap());
+        reported.read_line(&mut line).unwrap();
         let port = line.strip_prefix("READY ").and_then(|p| p.trim().parse().ok());
         Self {
             port: port.unwrap_or_else(|| panic!("no camera: {line}")),
             child,
-            _told: told,
+            _reported: reported,
         }
     }
 }

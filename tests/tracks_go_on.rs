@@ -112,8 +112,11 @@ fn edit_lists_of_fragmented_mp4_date_the_chunks_as_players_do() {
         assert_eq!(chunks.len(), 3, "{options}");
         for chunk in &chunks {
             let seen = times(chunk, "video").concat().into_iter().fold(f64::MAX, f64::min);
-            let told = std::time::Duration::from_nanos(chunk.number("pts-start-ns")).as_secs_f64();
-            assert!((seen - told).abs() < 0.001, "{options}: players see {seen}, told {told}");
+            let reported = std::time::Duration::from_nanos(chunk.number("pts-start-ns")).as_secs_f64();
+            assert!(
+                (seen - reported).abs() < 0.001,
+                "{options}: players see {seen}, told {reported}"
+            );
         }
     }
 }

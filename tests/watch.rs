@@ -131,7 +131,7 @@ fn the_chunks_of_each_container_play_as_one_file() {
 }
 
 #[test]
-fn a_film_without_pictures_is_told() {
+fn a_film_without_pictures_is_reported() {
     let printed = blocks();
     let (webm, _) = recorded(&coded(VP9, "webmmux streamable=true"));
     let (mp4, _) = recorded(&coded(VP9, FRAGMENTS));

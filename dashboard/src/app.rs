@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use crate::clock::Clock;
 use crate::export::Exports;
 use crate::iap::Gate;
-use crate::index::badge::{Badge, CameraState, judge};
+use crate::index::badge::{Badge, CameraState, badge_of};
 use crate::index::cache::Disk;
 use crate::index::report;
 use crate::index::timeline::{Range, Timeline, day_bounds};
@@ -128,15 +128,15 @@ impl App {
         if let Some((_, error)) = board.failure.as_ref().filter(|(at, _)| *at > asked) {
             return Err(error.clone());
         }
-        let looked = self.look(now).await;
-        match &looked {
+        let polled = self.poll_index(now).await;
+        match &polled {
             Ok(states) => board.states = Some((now, states.clone())),
             Err(error) => board.failure = Some((self.clock.now(), error.clone())),
         }
-        looked
+        polled
     }
 
-    async fn look(&self, now: u64) -> Result<Arc<Vec<CameraState>>, IndexError> {
+    async fn poll_index(&self, now: u64) -> Result<Arc<Vec<CameraState>>, IndexError> {
         // Cameras of the lists, cameras that report, and cameras that only the bucket knows.
         let in_bucket: BTreeSet<String> = self.index.cameras().await?.into_iter().collect();
         let mut cameras = in_bucket.clone();
@@ -167,11 +167,11 @@ impl App {
             .reports()
             .of(&id)
             .filter(|_| is_enabled)
-            .and_then(|report| report::judge(report, newest.as_ref(), now));
+            .and_then(|report| report::badge_of(report, newest.as_ref(), now));
         let (badge, reason, backlog_s) = reported.unwrap_or_else(|| match fault.filter(|_| is_enabled) {
             Some(fault) => (Badge::Unknown, fault, None),
             None => {
-                let (badge, reason) = judge(newest.as_ref(), is_enabled, is_in_bucket, now);
+                let (badge, reason) = badge_of(newest.as_ref(), is_enabled, is_in_bucket, now);
                 (badge, reason, None)
             }
         });

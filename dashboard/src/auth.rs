@@ -102,8 +102,8 @@ impl Auth {
                     .and_then(|value| value.split_once(' '))
                     // The scheme is case-insensitive: RFC 9110 section 11.1.
                     .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
-                    .map(|(_, said)| said.trim_start_matches(' '))
-                    .is_some_and(|said| same(said, token));
+                    .map(|(_, given)| given.trim_start_matches(' '))
+                    .is_some_and(|given| same(given, token));
                 let cookies = shown
                     .cookie
                     .unwrap_or_default()
@@ -117,11 +117,11 @@ impl Auth {
         }
     }
 
-    /// Returns the `Set-Cookie` for a login with the token `said`. `None`: it is wrong, or this mode has no token.
-    pub fn log_in(&self, said: &str, is_secure: bool) -> Option<String> {
+    /// Returns the `Set-Cookie` for a login with the token `given`. `None`: it is wrong, or this mode has no token.
+    pub fn log_in(&self, given: &str, is_secure: bool) -> Option<String> {
         let Self::Token(token) = self else { return None };
         let secure = if is_secure { "; Secure" } else { "" };
-        same(said, token).then(|| {
+        same(given, token).then(|| {
             format!(
                 "{COOKIE}={}; Path=/; Max-Age={MAX_AGE}; HttpOnly; SameSite=Strict{secure}",
                 session(token)

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use gcstreamer_mqtt::{Config, ConfigError, Heard, Plain, Protocol, Subscriber};
+use gcstreamer_mqtt::{Config, ConfigError, Incoming, Plain, Protocol, Subscriber};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -87,7 +87,7 @@ impl Known {
 pub fn listen(broker: &Broker, known: Known, clock: Arc<dyn Clock>, mut ends: watch::Receiver<bool>) -> Result<(), ConfigError> {
     let mut subscriber = broker.subscriber()?;
     tokio::spawn(async move {
-        let mut is_told = false;
+        let mut is_reported = false;
         // When the new connection will have lasted `STEADY`; `None` unless a loss was logged before it.
         let mut steady_at: Option<Instant> = None;
         let listening = async {
@@ -97,32 +97,32 @@ pub fn listen(broker: &Broker, known: Known, clock: Arc<dyn Clock>, mut ends: wa
                     None => Ok(subscriber.next().await),
                 };
                 let Ok(heard) = heard else {
-                    (steady_at, is_told) = (None, false);
+                    (steady_at, is_reported) = (None, false);
                     tracing::info!("the MQTT broker answers again");
                     continue;
                 };
                 match heard {
-                    Heard::Connected => {
-                        steady_at = is_told.then(|| Instant::now() + STEADY);
+                    Incoming::Connected => {
+                        steady_at = is_reported.then(|| Instant::now() + STEADY);
                         // Start empty: the broker sends all retained messages again, but does not report those that were cleared
                         // meanwhile.
                         let mut reports = Reports::default();
                         reports.is_connected = true;
                         *known.reports() = reports;
                     }
-                    Heard::Message {
+                    Incoming::Message {
                         topic,
                         payload,
                         retained,
-                    } => known.reports().hear(&topic, &payload, retained, clock.now()),
-                    Heard::Lost(text) => {
+                    } => known.reports().on_message(&topic, &payload, retained, clock.now()),
+                    Incoming::Lost(text) => {
                         steady_at = None;
                         known.reports().is_connected = false;
-                        if !std::mem::replace(&mut is_told, true) {
+                        if !std::mem::replace(&mut is_reported, true) {
                             tracing::warn!("badges are from the bucket alone until the broker answers: {text}");
                         }
                     }
-                    Heard::Refused(filters) => {
+                    Incoming::Refused(filters) => {
                         tracing::warn!(
                             "the MQTT broker does not let the dashboard listen to {}; give its user the right to",
                             filters.join(", ")

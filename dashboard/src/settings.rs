@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_named_with_what_to_do() {
-        for (arguments, says) in [
+        for (arguments, expected) in [
             (&[][..], "--bucket is missing"),
             (&["--bucket", "UPPER"], "--bucket: "),
             (&["--bucket", "cams", "--mqtt-port", "1883"], "--mqtt-host is missing"),
@@ -446,7 +446,7 @@ mod tests {
             (&["--bucket", "cams", "--endpoint-uri", "ftp://x"], "endpoint-uri"),
         ] {
             let fault = check(arguments).unwrap_err();
-            assert!(fault.contains(says), "{arguments:?}: {fault}");
+            assert!(fault.contains(expected), "{arguments:?}: {fault}");
         }
     }
 

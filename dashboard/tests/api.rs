@@ -282,8 +282,8 @@ fn a_listing_without_an_end_is_given_up_and_takes_no_camera_off_the_board() {
 }
 
 #[test]
-fn a_bucket_that_cannot_be_read_is_told_with_the_missing_permission() {
-    for (status, told, says) in [
+fn a_bucket_that_cannot_be_read_is_reported_with_the_missing_permission() {
+    for (status, reported, says) in [
         (403, 502, "storage.objects.list"),
         (404, 502, "check the bucket"),
         (429, 429, "fewer requests"),
@@ -293,7 +293,7 @@ fn a_bucket_that_cannot_be_read_is_told_with_the_missing_permission() {
         let dashboard = Dashboard::start(settings(&server));
         server.push_object_fault(Answer::status(status));
         let reply = get(&dashboard.address, "/api/cameras");
-        assert_eq!(reply.status, told, "{}", reply.text());
+        assert_eq!(reply.status, reported, "{}", reply.text());
         assert!(reply.text().contains(says), "{}", reply.text());
         assert_eq!(reply.headers.contains_key("retry-after"), status == 429);
         // The next question is asked again.
@@ -457,7 +457,7 @@ fn a_page_of_another_site_reaches_nothing() {
 }
 
 #[test]
-fn a_search_for_cameras_that_ended_early_is_told() {
+fn a_search_for_cameras_that_ended_early_is_reported() {
     use std::io::{BufRead as _, Write as _};
     let server = GcsServer::spawn_thread();
     // Objects of others, and always more of them.

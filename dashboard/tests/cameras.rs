@@ -248,7 +248,7 @@ fn a_clock_that_is_put_right_while_somebody_looks_does_not_turn_the_badge() {
 }
 
 #[test]
-fn a_camera_that_stopped_after_its_clock_was_ahead_is_told_by_a_time_in_the_past() {
+fn a_camera_that_stopped_after_its_clock_was_ahead_is_reported_by_a_time_in_the_past() {
     let server = GcsServer::spawn_thread();
     let at = now() / SECOND * SECOND;
     server.set_skew(-1200);

@@ -34,12 +34,12 @@ fn the_table_of_flags_is_that_of_the_program() {
     let table: String = document.lines().filter(|line| line.starts_with("| `--")).collect();
     let mut real = flags(&help);
     real.remove("--help");
-    let told = flags(&table);
-    let missing: Vec<_> = real.difference(&told).collect();
+    let reported = flags(&table);
+    let missing: Vec<_> = real.difference(&reported).collect();
     assert!(missing.is_empty(), "docs/dashboard.md says nothing of {missing:?}");
     // Those of `export` are in a table of their own.
     let of_export = self::help("export");
-    let strange: Vec<_> = told
+    let strange: Vec<_> = reported
         .iter()
         .filter(|flag| !help.contains(**flag) && !of_export.contains(**flag))
         .collect();

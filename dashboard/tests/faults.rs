@@ -81,12 +81,12 @@ fn faults() -> [(Answer, u16, &'static str, &'static str); 4] {
     ]
 }
 
-fn is_told(reply: &Reply, status: u16, error: &str, hint: &str, what: &str) {
+fn is_reported(reply: &Reply, status: u16, error: &str, hint: &str, what: &str) {
     let text = reply.text();
     assert_eq!(reply.status, status, "{what}: {text}");
-    let told = reply.json();
-    assert!(told["error"].as_str().unwrap().contains(error), "{what}: {text}");
-    assert!(told["hint"].as_str().unwrap().contains(hint), "{what}: {text}");
+    let reported = reply.json();
+    assert!(reported["error"].as_str().unwrap().contains(error), "{what}: {text}");
+    assert!(reported["hint"].as_str().unwrap().contains(hint), "{what}: {text}");
     assert_eq!(
         reply.headers.get("retry-after").map(String::as_str),
         (status == 429).then_some("7"),
@@ -133,13 +133,13 @@ fn every_screen_says_what_is_wrong_with_the_bucket_and_is_well_afterwards() {
         for (method, path) in scene.screens() {
             let begun = Instant::now();
             let reply = ask(&dashboard.address, method, &path, &[], "");
-            is_told(&reply, status, error, hint, &path);
+            is_reported(&reply, status, error, hint, &path);
             assert!(begun.elapsed() < PATIENCE * 20, "{path}: {:?}", begun.elapsed());
         }
-        let (event, told) = first_event(&dashboard);
-        assert_eq!(event, "trouble", "{told}");
-        assert!(told["error"].as_str().unwrap().contains(error), "{told}");
-        assert!(told["hint"].as_str().unwrap().contains(hint), "{told}");
+        let (event, reported) = first_event(&dashboard);
+        assert_eq!(event, "trouble", "{reported}");
+        assert!(reported["error"].as_str().unwrap().contains(error), "{reported}");
+        assert!(reported["hint"].as_str().unwrap().contains(hint), "{reported}");
         scene.server.set_object_fault(None);
         for (method, path) in scene.screens() {
             until_well(&dashboard, method, &path);
@@ -174,7 +174,7 @@ fn media_and_pictures_that_cannot_be_read_say_so_and_play_afterwards() {
         assert_eq!(addresses.len(), 4);
         scene.server.set_object_fault(Some(fault));
         for address in &addresses {
-            is_told(&get(&dashboard.address, address), status, error, hint, address);
+            is_reported(&get(&dashboard.address, address), status, error, hint, address);
         }
         scene.server.set_object_fault(None);
         for address in &addresses {
@@ -204,7 +204,7 @@ fn an_export_survives_a_bucket_that_fails_for_a_moment() {
 }
 
 #[test]
-fn a_recording_that_was_deleted_is_told_and_then_a_gap_though_its_hour_was_finished() {
+fn a_recording_that_was_deleted_is_reported_and_then_a_gap_though_its_hour_was_finished() {
     let scene = scene();
     let folder = tempfile::tempdir().unwrap();
     let dashboard = Dashboard::start(Settings {

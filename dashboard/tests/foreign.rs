@@ -156,7 +156,7 @@ fn two_devices_whose_names_differ_in_a_slash_are_two() {
 }
 
 #[test]
-fn clocks_of_1970_and_2100_are_told_and_hide_nothing() {
+fn clocks_of_1970_and_2100_are_reported_and_hide_nothing() {
     let (server, cuts) = (GcsServer::spawn_thread(), cuts());
     let start = (now() - 20 * SECOND) / SECOND * SECOND;
     let (long_ago, far) = (3600 * SECOND, parse_rfc3339("2100-01-01T00:00:00Z").unwrap());

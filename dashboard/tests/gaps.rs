@@ -188,7 +188,7 @@ fn outages(server: &GcsServer, begins: u64) {
 }
 
 /// Seconds recorded and missing, and why, as the bar of a camera shows them.
-fn told(dashboard: &Dashboard, camera: &str, from: u64, to: u64) -> (u64, u64, BTreeSet<String>) {
+fn reported(dashboard: &Dashboard, camera: &str, from: u64, to: u64) -> (u64, u64, BTreeSet<String>) {
     let path = format!("/api/timeline?camera={camera}&from={}&to={}", iso(from), iso(to));
     let timeline = get(&dashboard.address, &path).json();
     let sum = |of: &str| {
@@ -202,7 +202,7 @@ fn told(dashboard: &Dashboard, camera: &str, from: u64, to: u64) -> (u64, u64, B
 }
 
 #[test]
-fn short_gaps_are_told_and_counted_alike_by_the_day_by_days_and_by_the_calendar() {
+fn short_gaps_are_reported_and_counted_alike_by_the_day_by_days_and_by_the_calendar() {
     let server = GcsServer::spawn_thread();
     let day = parse_rfc3339("2026-05-12T00:00:00Z").unwrap();
     outages(&server, day + 6 * HOUR);
@@ -214,9 +214,9 @@ fn short_gaps_are_told_and_counted_alike_by_the_day_by_days_and_by_the_calendar(
         let wanted = (recorded, missing, BTreeSet::from([why.to_owned()]));
         // Each by a dashboard that has looked at nothing yet.
         let look = || Dashboard::start(settings(&server));
-        assert_eq!(told(&look(), camera, day, day + 24 * HOUR), wanted, "{camera}: a day");
+        assert_eq!(reported(&look(), camera, day, day + 24 * HOUR), wanted, "{camera}: a day");
         assert_eq!(
-            told(&look(), camera, day - 24 * HOUR, day + 48 * HOUR),
+            reported(&look(), camera, day - 24 * HOUR, day + 48 * HOUR),
             wanted,
             "{camera}: three days"
         );

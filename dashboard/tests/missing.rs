@@ -144,7 +144,7 @@ fn who_asks_for_the_cameras_alone_learns_what_is_missing_today_and_not_what_was_
 }
 
 #[test]
-fn a_silent_bucket_is_told_within_the_promised_time_however_many_cameras_there_are() {
+fn a_silent_bucket_is_reported_within_the_promised_time_however_many_cameras_there_are() {
     const PATIENCE: Duration = Duration::from_secs(1);
     let server = GcsServer::spawn_thread();
     let recent = now() / SECOND * SECOND;

@@ -155,7 +155,7 @@ fn an_endpoint_on_a_port_is_signed_with_it_as_clients_send_it() {
 }
 
 #[test]
-fn what_is_written_anew_and_what_asks_for_it_goes_through_the_dashboard() {
+fn what_is_written_again_and_what_asks_for_it_goes_through_the_dashboard() {
     let scene = scene(&STREAMS[..3]);
     for (camera, more) in [("flv", ""), ("site/ts", "&delivery=proxy"), ("site/fmp4", "&delivery=proxy")] {
         let playlist = scene.playlist(camera, more);

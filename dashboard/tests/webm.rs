@@ -177,9 +177,9 @@ fn vp9_and_av1_of_each_container_play_and_are_exported_to_the_frame() {
             (3, 1, 0),
             "{camera}: {text}"
         );
-        let told = kind.without.map(|codec| format!("# left out: {codec}\n"));
-        assert_eq!(count("# left out: "), usize::from(told.is_some()), "{text}");
-        assert!(text.contains(told.as_deref().unwrap_or_default()), "{text}");
+        let reported = kind.without.map(|codec| format!("# left out: {codec}\n"));
+        assert_eq!(count("# left out: "), usize::from(reported.is_some()), "{text}");
+        assert!(text.contains(reported.as_deref().unwrap_or_default()), "{text}");
         let (seen, heard, said) = decoded(&format!("{}{path}", recorded.dashboard.address));
         let sound = if kind.without.is_some() { 0 } else { recorded.sound };
         assert_eq!(seen, 300, "{camera}: {said}\n{text}");
@@ -199,7 +199,7 @@ fn vp9_and_av1_of_each_container_play_and_are_exported_to_the_frame() {
 }
 
 #[test]
-fn vp8_is_exported_to_the_frame_and_why_it_does_not_play_is_told() {
+fn vp8_is_exported_to_the_frame_and_why_it_does_not_play_is_reported() {
     let vp8 = "-c:v libvpx -deadline realtime -cpu-used 8 -c:a libopus -f webm";
     let kind = kind("vp8", vp8);
     let recorded = recorded(&kind);

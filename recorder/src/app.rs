@@ -27,8 +27,8 @@ const MEASURED_FOR: Duration = Duration::from_secs(30);
 /// How long a reload may take to read its files.
 const READ: Duration = Duration::from_secs(10);
 /// How often health is checked and systemd's watchdog is notified.
-const LOOK: Duration = Duration::from_secs(1);
-/// On a terminal the table is written at every change, and after this many ticks of [`LOOK`].
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// On a terminal the table is written at every change, and after this many ticks of [`CHECK_EVERY`].
 const TABLE: u64 = 30;
 /// The remedy if `spool-dir` cannot be used.
 const WRITABLE: &str =
@@ -192,14 +192,14 @@ impl App {
         let count = app.config.cameras.len();
         tracing::info!(cameras = count, version = env!("CARGO_PKG_VERSION"), "the recorder runs");
         notify(&[NotifyState::Ready]);
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut health_ticks = tokio::time::interval(CHECK_EVERY);
+        health_ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let why = loop {
             tokio::select! {
                 _ = signals.interrupt.recv() => break "SIGINT",
                 _ = signals.terminate.recv() => break "SIGTERM",
                 _ = signals.hangup.recv() => app.reload(file).await,
-                _ = look.tick() => app.look().await,
+                _ = health_ticks.tick() => app.check_health().await,
             }
         };
         tracing::info!(signal = why, "the recorder ends");
@@ -222,9 +222,9 @@ impl App {
         })
     }
 
-    async fn look(&mut self) {
+    async fn check_health(&mut self) {
         let (health, board) = (Arc::clone(&self.health), Arc::clone(&self.fleet.board));
-        let looking = tokio::task::spawn_blocking(move || health.look(&board));
+        let looking = tokio::task::spawn_blocking(move || health.check(&board));
         let _ = looking.await;
         *lock(&self.leftover_retries) = self.fleet.leftover_retries();
         let reports = self.fleet.board.all();

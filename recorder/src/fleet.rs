@@ -181,13 +181,13 @@ impl Fleet {
             let report = Report::new(&camera.id, name, camera.container.name(), State::Stopped, DISABLED);
             self.board.switch_off(report);
         }
-        let news: Vec<&Camera> = wanted
+        let added: Vec<&Camera> = wanted
             .iter()
             .copied()
             .filter(|camera| !self.running.contains_key(&camera.id))
             .collect();
-        let count = news.len();
-        for (i, camera) in news.into_iter().enumerate() {
+        let count = added.len();
+        for (i, camera) in added.into_iter().enumerate() {
             self.start(camera, memory, spread::delay(i, count));
         }
         for camera in wanted {

@@ -19,7 +19,7 @@ pub struct Health {
 
 impl Health {
     /// Checks everything. Blocks for up to 5 s if uploads hang.
-    pub fn look(&self, board: &Board) {
+    pub fn check(&self, board: &Board) {
         let moves = board.oldest() < HUNG && gstgcstreamer::uploads_respond(ANSWER);
         self.is_hung.store(!moves, Ordering::Relaxed);
         if board.all().iter().all(|report| report.was_tried) {
@@ -49,16 +49,16 @@ mod tests {
         let (health, board) = (Health::default(), Board::default());
         board.put(Report::new("a", None, "fmp4", State::Connecting, ""));
         board.put(Report::new("b", None, "fmp4", State::Stopped, "enabled = false"));
-        health.look(&board);
+        health.check(&board);
         assert!(health.is_healthy() && !health.is_ready());
         board.put(Report {
             was_tried: true,
             ..Report::new("a", None, "fmp4", State::Unreachable, "")
         });
-        health.look(&board);
+        health.check(&board);
         assert!(health.is_ready());
         board.put(Report::new("c", None, "fmp4", State::Connecting, ""));
-        health.look(&board);
+        health.check(&board);
         assert!(health.is_ready(), "a camera that a reload added changes nothing");
     }
 }

@@ -61,15 +61,15 @@ async fn connection(stream: TcpStream, sources: Arc<Sources>) {
 }
 
 fn answer(method: &Method, path: &str, sources: &Sources) -> Response<Full<Bytes>> {
-    let judge = |is_so: bool, words: [&str; 2]| match is_so {
+    let answer = |is_so: bool, words: [&str; 2]| match is_so {
         true => (StatusCode::OK, TEXT, format!("{}\n", words[0])),
         false => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{}\n", words[1])),
     };
     let is_read = matches!(*method, Method::GET | Method::HEAD);
     let (code, kind, body) = match path {
         _ if !is_read => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned()),
-        "/healthz" => judge(sources.health.is_healthy(), ["ok", "the recorder hangs"]),
-        "/readyz" => judge(sources.health.is_ready(), ["ready", "not every camera has been tried yet"]),
+        "/healthz" => answer(sources.health.is_healthy(), ["ok", "the recorder hangs"]),
+        "/readyz" => answer(sources.health.is_ready(), ["ready", "not every camera has been tried yet"]),
         "/status" => (StatusCode::OK, JSON, status::json(&sources.board.all())),
         "/metrics" => {
             let body = metrics::openmetrics(&sources.board.all(), (sources.whole)(), &sources.gstreamer);

@@ -43,7 +43,7 @@ pub fn begin(format: Format) {
         false,
         false,
         move |_, _, text| {
-            if let Some(text) = news(&mut lock(&logged), text, began.elapsed()) {
+            if let Some(text) = unreported(&mut lock(&logged), text, began.elapsed()) {
                 tracing::warn!("{text}");
             }
         },
@@ -52,7 +52,7 @@ pub fn begin(format: Format) {
 
 /// Returns what to log of a text of GLib's log; `None` if the same text was logged within the last hour. Losses are always
 /// logged: their texts name no camera, and each has its own figures.
-fn news(logged: &mut Logged, text: &str, now: Duration) -> Option<String> {
+fn unreported(logged: &mut Logged, text: &str, now: Duration) -> Option<String> {
     let text = gcstreamer_schema::redact(text);
     let is_loss = ["lost", "nothing was stored"].iter().any(|words| text.contains(words));
     (is_loss || logged.is_new(&text, now)).then_some(text)
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn each_connection_that_ends_in_an_outage_is_not_logged_again() {
         let (mut logged, now) = (Logged::default(), Duration::ZERO);
-        let mut is_logged = |text: &str| news(&mut logged, text, now).is_some();
+        let mut is_logged = |text: &str| unreported(&mut logged, text, now).is_some();
         assert!(is_logged(
             "gcssink1: not stored yet: 2 chunks of 21 kB, which wait in spool-dir /spool"
         ));

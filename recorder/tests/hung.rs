@@ -288,14 +288,14 @@ fn password_files_that_do_not_answer_stop_nobody_else_and_not_the_end() {
         std::fs::remove_file(file).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(file).status().unwrap().success());
     }
-    let is_told = |id: &str| {
+    let is_reported = |id: &str| {
         let asked = Instant::now();
         assert_eq!(recorder.get("/healthz").unwrap().0, 200);
         assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
         let reason = recorder.camera(id)["reason"].to_string();
         reason.contains(&format!("/{id} does not answer"))
     };
-    recorder.wait("told", || is_told("third") && is_told("fourth"));
+    recorder.wait("told", || is_reported("third") && is_reported("fourth"));
     assert_eq!(recorder.state("well"), "recording", "{}", recorder.log());
     // The mount is back: the camera is tried at once, not when its next attempt is due.
     let hung = files[2].with_extension("fifo");

@@ -55,7 +55,7 @@ fn status(watcher: &Watcher, id: &str, is: impl Fn(&Value) -> bool) -> Value {
 }
 
 #[test]
-fn a_camera_that_never_sent_a_picture_is_told_of_with_its_reason_and_the_recorder_has_a_will() {
+fn a_camera_that_never_sent_a_picture_is_reported_with_its_reason_and_the_recorder_has_a_will() {
     let server = GcsServer::spawn_thread();
     let broker = Mosquitto::start();
     let watcher = broker.watch(&["#"], None);
@@ -87,7 +87,7 @@ fn a_camera_that_never_sent_a_picture_is_told_of_with_its_reason_and_the_recorde
 }
 
 #[test]
-fn a_camera_that_freezes_is_told_of_while_it_is_away_and_when_it_is_back() {
+fn a_camera_that_freezes_is_reported_while_it_is_away_and_when_it_is_back() {
     let server = GcsServer::spawn_thread();
     let broker = Mosquitto::start();
     let watcher = broker.watch(&["gcstreamer/#"], None);
@@ -229,7 +229,7 @@ fn a_file_of_the_broker_that_cannot_be_read_stops_no_camera() {
     recorder.wait("told", || {
         recorder
             .log()
-            .contains("the broker is not told of this camera: password-file: ")
+            .contains("the broker gets no status of this camera: password-file: ")
     });
     watcher.wait_last("gcstreamer/cam/availability", "offline", SOON);
     // The next connection tries it again.

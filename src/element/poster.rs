@@ -19,7 +19,7 @@ pub(crate) struct MessagePoster<E: ObjectType, P> {
     state: Mutex<PosterState<P>>,
     empty: Condvar,
     element: glib::WeakRef<E>,
-    say: fn(&E, P),
+    publish: fn(&E, P),
     /// Maximum number of posts that wait for a slow application; more are dropped.
     most: usize,
 }
@@ -36,8 +36,8 @@ pub(crate) fn post_info(element: &impl IsA<gst::Element>, code: gst::ResourceErr
 }
 
 impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> {
-    /// Creates the poster of an element; `say` delivers one post.
-    pub(crate) fn new(element: &E, say: fn(&E, P), most: usize) -> Arc<Self> {
+    /// Creates the poster of an element; `publish` delivers one post.
+    pub(crate) fn new(element: &E, publish: fn(&E, P), most: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(PosterState {
                 posts: VecDeque::new(),
@@ -46,7 +46,7 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> 
             }),
             empty: Condvar::new(),
             element: element.downgrade(),
-            say,
+            publish,
             most,
         })
     }
@@ -91,7 +91,7 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> 
                 return;
             };
             drop(state);
-            (self.say)(element, post);
+            (self.publish)(element, post);
         }
     }
 

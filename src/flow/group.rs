@@ -142,9 +142,9 @@ impl Group {
     /// Returns whether the caller must report that the limits have this version: the first member that asks does.
     pub fn claim_report(&self, version: u64) -> bool {
         let mut state = self.lock();
-        let is_news = state.reported < version;
+        let is_new = state.reported < version;
         state.reported = state.reported.max(version);
-        is_news
+        is_new
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, GroupState> {

@@ -1,4 +1,4 @@
-//! How long a server's `Retry-After` keeps requests away from one [`Site`](super::site::Site).
+//! How long a server's `Retry-After` keeps requests away from one [`BucketEndpoint`](super::bucket_endpoint::BucketEndpoint).
 //!
 //! PURE: time is an argument, ns on any monotonic scale.
 //!

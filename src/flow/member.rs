@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::bucket::piece;
+use super::bucket_endpoint::{BucketEndpoint, Deadline, RetryAfter};
 use super::group::{Group, now};
 use super::pending::Pending;
-use super::shortage::{Figures, Limit, Look, Shortage};
-use super::site::{Deadline, Held, Site};
+use super::shortage::{Figures, Limit, Observation, Shortage};
 use gcstreamer_storage::{BoxFuture, Pacer};
 
 /// One sink as a member of its group.
 #[derive(Debug)]
 pub struct Member {
     group: Arc<Group>,
-    site: Arc<Site>,
+    endpoint: Arc<BucketEndpoint>,
     number: u64,
     throttled: AtomicU64,
     /// Whether another member continues the work of this one when it leaves.
@@ -26,12 +26,12 @@ pub struct Member {
 }
 
 impl Member {
-    /// Creates a member whose own chunks go to this site.
-    pub fn new(group: Arc<Group>, site: Arc<Site>) -> Self {
+    /// Creates a member whose own chunks go to this bucket at this endpoint.
+    pub fn new(group: Arc<Group>, endpoint: Arc<BucketEndpoint>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
             group,
-            site,
+            endpoint,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             throttled: AtomicU64::new(0),
             has_successor: false,
@@ -84,13 +84,13 @@ impl Member {
         let mut state = self.group.lock();
         state.waiting.insert(self.number, pending);
         let now = now();
-        let look = Look {
+        let observation = Observation {
             waits: [state.bytes.is_busy(now), state.requests.is_busy(now)],
             requests: state.made,
             limits: [state.bytes.rate(), state.requests.rate()],
         };
-        let told = state.watch.note(self.number, figures, look, now);
-        (told, state.watch.short().is_some())
+        let reported = state.watch.note(self.number, figures, observation, now);
+        (reported, state.watch.short().is_some())
     }
 
     /// Returns the group.
@@ -99,8 +99,8 @@ impl Member {
     }
 
     /// The bucket and endpoint of its own chunks.
-    pub fn site(&self) -> &Site {
-        &self.site
+    pub fn endpoint(&self) -> &BucketEndpoint {
+        &self.endpoint
     }
 
     /// Returns how long this sink's uploads have waited for the limits, ns.
@@ -133,29 +133,29 @@ impl Member {
     }
 }
 
-/// The path of one attempt: through the limits of its member's group to one site.
+/// The path of one attempt: through the limits of its member's group to one bucket.
 #[derive(Clone, Debug)]
 pub struct Route {
     pub(super) member: Arc<Member>,
-    site: Arc<Site>,
+    endpoint: Arc<BucketEndpoint>,
     drain: Option<Deadline>,
 }
 
 impl Route {
-    /// Creates the route to the site of the member's own chunks. `drain`: set while the sink drains.
+    /// Creates the route to the bucket of the member's own chunks. `drain`: set while the sink drains.
     pub fn own(member: &Arc<Member>, drain: Option<Deadline>) -> Self {
         Self {
             member: Arc::clone(member),
-            site: Arc::clone(&member.site),
+            endpoint: Arc::clone(&member.endpoint),
             drain,
         }
     }
 
-    /// Returns the same route to another site: chunks of earlier sessions may belong to another endpoint or bucket.
+    /// Returns the same route to another bucket or endpoint, to which chunks of earlier sessions may belong.
     #[must_use]
     pub fn to(&self, endpoint: &str, bucket: &str) -> Self {
         Self {
-            site: Site::of(endpoint, bucket),
+            endpoint: BucketEndpoint::of(endpoint, bucket),
             ..self.clone()
         }
     }
@@ -163,17 +163,17 @@ impl Route {
     /// Waits until the limit of requests allows one more.
     ///
     /// # Errors
-    /// The site is held. The attempt must end, so that it does not occupy an upload slot that a chunk for another site could use.
-    pub async fn request(&self) -> Result<(), Held> {
+    /// The bucket is held. The attempt must end, so that it does not occupy an upload slot that a chunk for another bucket could use.
+    pub async fn request(&self) -> Result<(), RetryAfter> {
         // Before the wait, so that no request is charged that is not made. After it, because the wait may have been long.
-        self.site.check(self.drain)?;
+        self.endpoint.check(self.drain)?;
         self.member.request().await;
-        self.site.check(self.drain)
+        self.endpoint.check(self.drain)
     }
 
-    /// Holds the site for `time`, for every sink: its server has just asked for that.
+    /// Holds the bucket for `time`, for every sink: its server has just asked for that.
     pub fn hold(&self, time: Duration) {
-        self.site.hold_for(time);
+        self.endpoint.hold_for(time);
     }
 
     /// Returns the limit of bytes.

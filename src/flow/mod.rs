@@ -4,7 +4,7 @@
 //! - [`group`]: all sinks of the process with the same `flow-group` share two buckets, because the original's limits were per
 //!   client.
 //! - [`member`]: one sink in its group, and the route of an attempt through the limits.
-//! - [`site`]: a bucket at an endpoint. Its `Retry-After` holds all sinks that store there, and no other. [`hold`] PURE: for how
+//! - [`bucket_endpoint`]: a bucket at an endpoint. Its `Retry-After` holds all sinks that store there, and no other. [`hold`] PURE: for how
 //!   long.
 //! - [`outage`] PURE: decides which member of a group reports an outage.
 //! - [`pending`] PURE: what waits to be stored.
@@ -13,10 +13,10 @@
 //! Every attempt is charged: one request, and its bytes piece by piece as they leave. An idle limit uses no CPU time.
 
 pub mod bucket;
+pub mod bucket_endpoint;
 pub mod group;
 pub mod hold;
 pub mod member;
 pub mod outage;
 pub mod pending;
 pub mod shortage;
-pub mod site;

@@ -20,7 +20,7 @@ const LONGEST: usize = SHORTEST << 6;
 /// Share of the checks at which something waited for a limit, in percent.
 const BUSY: u32 = 90;
 /// After this time without a shortage the next one is reported again, ns.
-const NEWS: u64 = 600_000_000_000;
+const REPORT_AGAIN: u64 = 600_000_000_000;
 
 /// One of the two limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct Shortage {
 struct Sample {
     requests: u64,
     /// Checks since the previous sample, and how many of them found something waiting for bytes and for requests.
-    looks: u32,
+    observations: u32,
     busy: [u32; 2],
 }
 
@@ -142,12 +142,12 @@ pub struct Watch {
     sampled_at: u64,
     short: Option<Limit>,
     /// When a shortage was last present, if one was reported.
-    told_at: Option<u64>,
+    reported_at: Option<u64>,
 }
 
 /// State of the group when a sink reports.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Look {
+pub struct Observation {
     /// Something waits for the limit of bytes, and of requests.
     pub waits: [bool; 2],
     /// Requests made so far.
@@ -158,13 +158,13 @@ pub struct Look {
 
 impl Watch {
     /// Records the figures of a sink. Returns a shortage that the caller must report.
-    pub fn note(&mut self, sink: u64, figures: Figures, look: Look, now: u64) -> Option<Shortage> {
+    pub fn note(&mut self, sink: u64, figures: Figures, observation: Observation, now: u64) -> Option<Shortage> {
         self.sinks.entry(sink).or_default().take(figures, now);
         // Every sink reports once a second: one check a second is enough.
         if self.looked_at.is_none_or(|at| now.saturating_sub(at) >= STEP / 10) {
             self.looked_at = Some(now);
-            self.next.looks += 1;
-            for (busy, waits) in self.next.busy.iter_mut().zip(look.waits) {
+            self.next.observations += 1;
+            for (busy, waits) in self.next.busy.iter_mut().zip(observation.waits) {
                 *busy += u32::from(waits);
             }
         }
@@ -172,8 +172,8 @@ impl Watch {
             return None;
         }
         self.sampled_at = now;
-        self.sample(look.requests);
-        self.classify(look.limits, now)
+        self.sample(observation.requests);
+        self.classify(observation.limits, now)
     }
 
     /// Notes that a sink has left; its totals still count.
@@ -193,7 +193,7 @@ impl Watch {
             sink.has_failed = true;
         }
         self.short = None;
-        self.told_at = None;
+        self.reported_at = None;
     }
 
     /// Returns the limit that is too low now.
@@ -244,12 +244,12 @@ impl Watch {
         self.short = found.map(|f| f.limit);
         if found.is_none() {
             // A limit that is just too low causes shortages now and then: report them as one.
-            if self.told_at.is_some_and(|at| now.saturating_sub(at) >= NEWS) {
-                self.told_at = None;
+            if self.reported_at.is_some_and(|at| now.saturating_sub(at) >= REPORT_AGAIN) {
+                self.reported_at = None;
             }
             return None;
         }
-        let is_known = self.told_at.replace(now).is_some();
+        let is_known = self.reported_at.replace(now).is_some();
         found.filter(|_| !is_known)
     }
 
@@ -271,10 +271,10 @@ impl Watch {
             .len()
             .checked_sub(window + 1)
             .and_then(|at| self.samples.get(at))?;
-        let looks: u32 = within.clone().map(|s| s.looks).sum();
+        let observations: u32 = within.clone().map(|s| s.observations).sum();
         let is_busy = |which: usize| {
             let busy: u32 = within.clone().filter_map(|s| s.busy.get(which)).sum();
-            looks > 0 && busy * 100 >= looks * BUSY
+            observations > 0 && busy * 100 >= observations * BUSY
         };
         if !is_busy(0) && !is_busy(1) {
             return None;
@@ -338,7 +338,7 @@ mod tests {
         rate: f64,
         failing: bool,
         waits: [bool; 2],
-        told: Vec<(u64, Shortage)>,
+        reported: Vec<(u64, Shortage)>,
         now: u64,
         stored: f64,
         limits: [f64; 2],
@@ -355,7 +355,7 @@ mod tests {
                 rate,
                 failing: false,
                 waits,
-                told: Vec::new(),
+                reported: Vec::new(),
                 now: 0,
                 stored: 0.0,
                 limits: [rate * 1000.0, rate],
@@ -378,49 +378,51 @@ mod tests {
                         received: second * 1000 / self.every,
                         is_failing: self.failing,
                     };
-                    let look = Look {
+                    let observation = Observation {
                         waits: self.waits,
                         requests: self.stored as u64,
                         limits: self.limits,
                     };
-                    self.told
-                        .extend(self.watch.note(sink, figures, look, self.now).map(|t| (second, t)));
+                    self.reported
+                        .extend(self.watch.note(sink, figures, observation, self.now).map(|t| (second, t)));
                 }
             }
         }
     }
 
     #[test]
-    fn three_hundred_cameras_behind_ten_requests_a_second_are_told_within_a_minute_and_a_bit_with_what_they_need() {
+    fn three_hundred_cameras_behind_ten_requests_a_second_are_reported_within_a_minute_and_a_bit_with_what_they_need() {
         let mut run = Run::new(300, 10, 10.0, [false, true]);
         run.run(3600);
-        let [(at, told)] = run.told[..] else {
-            panic!("{:?}", run.told)
+        let [(at, reported)] = run.reported[..] else {
+            panic!("{:?}", run.reported)
         };
         assert!((60..=90).contains(&at), "{at}");
-        assert_eq!(told.limit, Limit::Requests);
-        assert!((27.0..=33.0).contains(&told.needed), "{told:?}");
+        assert_eq!(reported.limit, Limit::Requests);
+        assert!((27.0..=33.0).contains(&reported.needed), "{reported:?}");
         assert_eq!(run.watch.short(), Some(Limit::Requests));
     }
 
     #[test]
-    fn too_few_bytes_a_second_are_told_with_what_comes_in() {
+    fn too_few_bytes_a_second_are_reported_with_what_comes_in() {
         let mut run = Run::new(4, 2, 1.0, [true, false]);
         run.run(120);
-        let [(_, told)] = run.told[..] else { panic!("{:?}", run.told) };
-        assert_eq!(told.limit, Limit::Bytes);
-        assert!((1900.0..=2100.0).contains(&told.needed), "{told:?}");
+        let [(_, reported)] = run.reported[..] else {
+            panic!("{:?}", run.reported)
+        };
+        assert_eq!(reported.limit, Limit::Bytes);
+        assert!((1900.0..=2100.0).contains(&reported.needed), "{reported:?}");
     }
 
     #[test]
-    fn a_slow_link_an_outage_and_a_limit_that_is_just_used_are_not_told() {
+    fn a_slow_link_an_outage_and_a_limit_that_is_just_used_are_not_reported() {
         let mut link = Run::new(10, 10, 0.5, [false, false]);
         let mut outage = Run::new(10, 10, 0.0, [false, true]);
         outage.failing = true;
         let mut enough = Run::new(10, 10, 1.0, [false, true]);
         for run in [&mut link, &mut outage, &mut enough] {
             run.run(1200);
-            assert!(run.told.is_empty() && run.watch.short().is_none(), "{:?}", run.told);
+            assert!(run.reported.is_empty() && run.watch.short().is_none(), "{:?}", run.reported);
         }
     }
 
@@ -435,15 +437,15 @@ mod tests {
             (run.rate, run.failing) = (10.0, false);
             run.run(900);
             assert!(
-                run.told.is_empty() && run.watch.short().is_none(),
+                run.reported.is_empty() && run.watch.short().is_none(),
                 "{sinks} {every}: {:?}",
-                run.told
+                run.reported
             );
         }
     }
 
     #[test]
-    fn a_limit_that_is_too_low_is_told_though_uploads_fail_now_and_then() {
+    fn a_limit_that_is_too_low_is_reported_though_uploads_fail_now_and_then() {
         let mut run = Run::new(300, 10, 10.0, [false, true]);
         for _ in 0..60 {
             run.run(50);
@@ -451,7 +453,7 @@ mod tests {
             run.run(2);
             run.failing = false;
         }
-        assert_eq!(run.told.len(), 1, "{:?}", run.told);
+        assert_eq!(run.reported.len(), 1, "{:?}", run.reported);
     }
 
     #[test]
@@ -460,18 +462,18 @@ mod tests {
         run.run(200);
         run.rate = 100.0;
         run.run(300);
-        assert_eq!((run.told.len(), run.watch.short()), (1, None));
+        assert_eq!((run.reported.len(), run.watch.short()), (1, None));
         run.rate = 10.0;
         run.run(300);
-        assert_eq!((run.told.len(), run.watch.short()), (1, Some(Limit::Requests)), "known");
+        assert_eq!((run.reported.len(), run.watch.short()), (1, Some(Limit::Requests)), "known");
         run.rate = 1000.0;
         run.run(900);
         run.rate = 10.0;
         run.run(200);
-        assert_eq!(run.told.len(), 2);
+        assert_eq!(run.reported.len(), 2);
         run.watch.forget();
         run.run(200);
-        assert_eq!(run.told.len(), 3);
+        assert_eq!(run.reported.len(), 3);
     }
 
     /// One camera whose chunks of `length` s take `upload` s at the limit of bytes.
@@ -487,13 +489,13 @@ mod tests {
                 received: at * 500_000,
                 is_failing: false,
             };
-            let look = Look {
+            let observation = Observation {
                 waits: [is_sending, false],
                 requests: closed,
                 limits: [500_000.0 * length as f64 / upload as f64, 10.0],
             };
-            let told = watch.note(0, figures, look, second * S);
-            assert!(told.is_none() && watch.short().is_none(), "{length} {upload}: {phase}");
+            let reported = watch.note(0, figures, observation, second * S);
+            assert!(reported.is_none() && watch.short().is_none(), "{length} {upload}: {phase}");
         }
         watch
     }
@@ -517,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn six_hundred_cameras_that_cut_together_every_five_minutes_need_two_requests_a_second_and_are_not_told() {
+    fn six_hundred_cameras_that_cut_together_every_five_minutes_need_two_requests_a_second_and_are_not_reported() {
         for phase in (0..300).step_by(7) {
             let mut run = Run::new(600, 300, 10.0, [false, false]);
             run.phase = phase;
@@ -525,31 +527,35 @@ mod tests {
                 let closed = ((run.now / S + 1 + phase) / 300 - phase / 300) * 600;
                 run.waits = [false, run.stored < closed as f64];
                 run.run(1);
-                assert!(run.told.is_empty() && run.watch.short().is_none(), "{phase}: {:?}", run.told);
+                assert!(
+                    run.reported.is_empty() && run.watch.short().is_none(),
+                    "{phase}: {:?}",
+                    run.reported
+                );
             }
         }
     }
 
     #[test]
-    fn a_limit_that_is_too_low_for_long_chunks_is_told_after_two_to_four_of_them() {
+    fn a_limit_that_is_too_low_for_long_chunks_is_reported_after_two_to_four_of_them() {
         // 600 cameras with chunks of 40 s take 15 requests a second; one with chunks of 5 minutes takes 2000 bytes a second.
         for (sinks, every, rate, waits, needed) in [(600, 40, 10.0, [false, true], 15.0), (600, 300, 1.0, [true, false], 2000.0)]
         {
             let mut run = Run::new(sinks, every, rate, waits);
             run.run(5 * every);
-            let [(at, told)] = run.told[..] else {
-                panic!("{:?}", run.told)
+            let [(at, reported)] = run.reported[..] else {
+                panic!("{:?}", run.reported)
             };
             assert!((2 * every..=4 * every + 20).contains(&at), "{at}");
-            assert!((needed * 0.8..=needed * 1.2).contains(&told.needed), "{told:?}");
+            assert!((needed * 0.8..=needed * 1.2).contains(&reported.needed), "{reported:?}");
         }
     }
 
     #[test]
     fn one_camera_with_long_chunks_does_not_delay_the_word_about_the_others() {
         let mut watch = Watch::default();
-        let told = (1..=100u64).find(|second| {
-            let told: Vec<_> = (0..=300u64)
+        let reported = (1..=100u64).find(|second| {
+            let reported: Vec<_> = (0..=300u64)
                 .filter_map(|sink| {
                     let figures = Figures {
                         created: if sink == 0 { 1 } else { second / 10 + 1 },
@@ -557,17 +563,17 @@ mod tests {
                         received: second * 100,
                         is_failing: false,
                     };
-                    let look = Look {
+                    let observation = Observation {
                         waits: [false, true],
                         requests: second * 10,
                         limits: [20e6, 10.0],
                     };
-                    watch.note(sink, figures, look, second * S)
+                    watch.note(sink, figures, observation, second * S)
                 })
                 .collect();
-            !told.is_empty()
+            !reported.is_empty()
         });
-        assert!(told.is_some_and(|at| at <= 90), "{told:?}");
+        assert!(reported.is_some_and(|at| at <= 90), "{reported:?}");
     }
 
     #[test]
@@ -578,7 +584,7 @@ mod tests {
             stored,
             ..Figures::default()
         };
-        let look = Look {
+        let observation = Observation {
             waits: [false, true],
             requests: 0,
             limits: [20e6, 10.0],
@@ -586,8 +592,8 @@ mod tests {
         for second in 1..=300 {
             // Each fragment has its own sink, with one chunk that is stored when the next begins.
             watch.leaves(second - 1);
-            let told = watch.note(second, figures(1, 1), look, second * S);
-            assert!(told.is_none(), "{second}");
+            let reported = watch.note(second, figures(1, 1), observation, second * S);
+            assert!(reported.is_none(), "{second}");
         }
     }
 }

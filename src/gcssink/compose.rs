@@ -20,10 +20,10 @@ use crate::upload::report::Report;
 use gcstreamer_schema::units::bytes;
 
 /// Delivers one post. `session`: the running one, if any. `notify_status`: notifies the property `status` if it has changed.
-pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post, notify_status: &dyn Fn()) {
+pub(super) fn publish(element: &gst::Element, session: Option<&Session>, post: Post, notify_status: &dyn Fn()) {
     match post {
         Post::Engine(Message::Report(report)) => {
-            say_report(element, session, report, notify_status);
+            publish_report(element, session, report, notify_status);
             if let Some(session) = session {
                 session.reported.health.store(true, Ordering::Relaxed);
             }
@@ -33,7 +33,7 @@ pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post,
             bucket,
             endpoint,
         }) => {
-            if let Some(session) = session.filter(|s| s.reported.said.is_news("started")) {
+            if let Some(session) = session.filter(|s| s.reported.reported_once.is_new("started")) {
                 let backlog = stats::backlog(session);
                 messages::started(element, &object, &bucket, endpoint.as_deref(), &backlog);
             }
@@ -61,7 +61,7 @@ pub(super) fn say(element: &gst::Element, session: Option<&Session>, post: Post,
     }
 }
 
-fn say_report(element: &gst::Element, session: Option<&Session>, report: Report, notify_status: &dyn Fn()) {
+fn publish_report(element: &gst::Element, session: Option<&Session>, report: Report, notify_status: &dyn Fn()) {
     match report {
         Report::Uploaded {
             summary,
@@ -82,12 +82,12 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report,
         }
         Report::Dropped { summary, reason } => dropped(element, &summary, reason, 1),
         Report::GivenUp { summary, timeout, why } => {
-            if session.is_none_or(|s| s.reported.said.is_news("a chunk was given up")) {
+            if session.is_none_or(|s| s.reported.reported_once.is_new("a chunk was given up")) {
                 messages::given_up(element, &summary, timeout, &why);
             }
         }
         Report::Cut { summary, reason } => dropped(element, &summary, reason, 0),
-        Report::HealthEvent(event, pending) => say_health(element, session, (event, pending), notify_status),
+        Report::HealthEvent(event, pending) => publish_health(element, session, (event, pending), notify_status),
         Report::Warning(text) => messages::warning(element, &text),
         Report::Disk { fault, text } => messages::disk(element, fault, &text),
         Report::DiskWorks => messages::disk_works(element),
@@ -102,7 +102,7 @@ fn say_report(element: &gst::Element, session: Option<&Session>, report: Report,
 
 fn uploaded(session: &Session, object: &str) {
     *lock(&session.reported.last_object) = Some(object.to_owned());
-    if session.reported.said.is_news("uploads work") {
+    if session.reported.reported_once.is_new("uploads work") {
         let text = format!("uploads work; {}", stats::memory_left(session));
         session.poster.post(Post::Info(text));
     }
@@ -120,7 +120,7 @@ fn dropped(element: &gst::Element, summary: &Summary, reason: &'static str, chun
     messages::dropped(element, summary, reason, chunks);
 }
 
-fn say_health(
+fn publish_health(
     element: &gst::Element,
     session: Option<&Session>,
     (event, pending): (HealthEvent, Pending),

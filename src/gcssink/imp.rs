@@ -52,10 +52,10 @@ fn chance() -> u64 {
 }
 
 /// Delivers one post. Runs in GStreamer's thread pool.
-fn say(element: &gst::Element, post: Post) {
+fn publish(element: &gst::Element, post: Post) {
     if let Some(sink) = element.downcast_ref::<super::GcsSink>() {
         let sink = sink.imp();
-        compose::say(element, sink.session().as_deref(), post, &|| sink.notify_status());
+        compose::publish(element, sink.session().as_deref(), post, &|| sink.notify_status());
     }
 }
 
@@ -67,7 +67,7 @@ impl GcsSink {
     fn poster(&self) -> Arc<MessagePoster> {
         Arc::clone(
             self.poster
-                .get_or_init(|| MessagePoster::new(self.obj().upcast_ref(), say, usize::MAX)),
+                .get_or_init(|| MessagePoster::new(self.obj().upcast_ref(), publish, usize::MAX)),
         )
     }
 
@@ -134,12 +134,12 @@ impl GcsSink {
 
     /// Notifies `status` if it differs from the value notified last. Both the queue and this element report the end of a session.
     fn notify_status(&self) {
-        let is_news = {
+        let is_new = {
             let mut notified = lock(&self.notified);
             let now = self.status();
             notified.replace(now).unwrap_or(Status::Stopped) != now
         };
-        if is_news {
+        if is_new {
             self.obj().notify("status");
         }
     }

@@ -140,11 +140,11 @@ pub(super) fn post(element: &gst::Element, message: Message) {
         Message::LimitsChanged {
             bytes: bytes_per_second,
             requests,
-            is_news,
+            is_new,
         } => {
             element.notify("max-bytes-per-second");
             element.notify("max-requests-per-second");
-            if is_news {
+            if is_new {
                 let text = format!(
                     "another sink of this flow-group has set its limits: now {} and {requests} requests/s (0 = none)",
                     rate(bytes_per_second)

@@ -8,7 +8,7 @@
 //! - `session` — the engine and its GStreamer side, while the element runs
 //! - `stream` — passes buffers to the engine
 //! - `siblings` — the sinks of a pipeline drain concurrently
-//! - `compose`, `messages`, `stream_messages`, `stats`, `said` — what is posted and with which figures; the texts; the figures;
+//! - `compose`, `messages`, `stream_messages`, `stats`, `reported_once` — what is posted and with which figures; the texts; the figures;
 //!   what was reported already
 //! - `debug` — the debug category; logs the life of each chunk
 //! - `blocks` — reused memory
@@ -23,7 +23,7 @@ mod compose;
 mod debug;
 mod imp;
 mod messages;
-mod said;
+mod reported_once;
 mod session;
 mod settings;
 mod siblings;

@@ -11,7 +11,7 @@ use gst::prelude::*;
 use super::blocks::POOL;
 use super::debug::{CAT, LogChunks};
 use super::messages::{self, MessagePoster, Post};
-use super::said::Said;
+use super::reported_once::ReportedOnce;
 use super::settings::Settings;
 use super::upstream;
 use super::validate::{Device, Identity, ValidatedSettings, check_credentials, limits, upload_limits, validate};
@@ -20,9 +20,9 @@ use crate::base::lock::lock;
 use crate::base::runtime::runtime;
 use crate::element::scope::scope_of;
 use crate::element::terminal;
+use crate::flow::bucket_endpoint::BucketEndpoint;
 use crate::flow::group::Group;
 use crate::flow::member::Member;
-use crate::flow::site::Site;
 use crate::ingest::message::{Message, Poster};
 use crate::ingest::object::{ObjectBuilder, ObjectSettings};
 use crate::ingest::{Config, Engine, Parts};
@@ -68,7 +68,7 @@ pub(super) struct Session {
 #[derive(Default)]
 pub(super) struct Reported {
     /// Reports that are made only once.
-    pub said: Arc<Said>,
+    pub reported_once: Arc<ReportedOnce>,
     /// The event `gcssink-health` is due.
     pub health: AtomicBool,
     /// Name of the last stored object.
@@ -150,7 +150,7 @@ impl Session {
             has_head: AtomicBool::new(false),
             caps: Mutex::new(None),
             reported: Reported {
-                said: Said::of(element),
+                reported_once: ReportedOnce::of(element),
                 ..Reported::default()
             },
         });
@@ -181,7 +181,7 @@ impl Session {
 
     /// Posts a WARNING about a setting that is probably a mistake.
     pub(super) fn doubt(&self, text: String) {
-        if self.reported.said.is_news(&text) {
+        if self.reported.reported_once.is_new(&text) {
             self.poster.post(Post::Doubt(text));
         }
     }
@@ -320,13 +320,13 @@ fn queue(
 
 /// Returns whether a sink of the process has stored in this bucket.
 fn has_stored(validated: &ValidatedSettings) -> bool {
-    Site::of(validated.endpoint.as_str(), &validated.bucket).has_stored()
+    BucketEndpoint::of(validated.endpoint.as_str(), &validated.bucket).has_stored()
 }
 
 /// Joins the flow group with the limits that the user has set.
 fn member(validated: &ValidatedSettings, settings: &Settings) -> Member {
-    let site = Site::of(validated.endpoint.as_str(), &validated.bucket);
-    let member = Member::new(Group::join(&settings.flow_group), site);
+    let endpoint = BucketEndpoint::of(validated.endpoint.as_str(), &validated.bucket);
+    let member = Member::new(Group::join(&settings.flow_group), endpoint);
     member
         .group()
         .apply(settings.max_bytes_per_second, settings.max_requests_per_second);

@@ -96,11 +96,11 @@ pub(super) fn check_credentials(validated: &ValidatedSettings, settings: &Settin
     let runtime =
         runtime().map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the upload threads cannot be started: {e}")))?;
     // The application may call from a tokio runtime of its own, in which blocking on another runtime is not allowed.
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     runtime.spawn(async move {
-        let _ = tell.send(credentials.check().await);
+        let _ = sender.send(credentials.check().await);
     });
-    match told.recv() {
+    match receiver.recv() {
         Ok(Err(e)) => Ok(Some(e.to_string())),
         Ok(Ok(())) | Err(_) => Ok(None),
     }

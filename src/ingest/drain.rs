@@ -286,7 +286,7 @@ impl Engine {
         }
         // The last messages wait only for the application.
         self.poster.wait_posted(a_moment());
-        self.say_the_rest();
+        self.report_the_rest();
         Ended {
             next_sequence,
             unfinished,
@@ -298,12 +298,12 @@ impl Engine {
     fn nothing_of(&self) -> Option<u64> {
         let is_expected = self.with(|ingest| ingest.chunker.has_begun() || ingest.chunker.is_stopped());
         let received = self.queue.snapshot().stats.bytes_received;
-        let is_news = !is_expected && received > 0 && !self.is_failed();
-        (is_news && !self.reported.nothing_to_store.swap(true, Ordering::Relaxed)).then_some(received)
+        let is_new = !is_expected && received > 0 && !self.is_failed();
+        (is_new && !self.reported.nothing_to_store.swap(true, Ordering::Relaxed)).then_some(received)
     }
 
     /// Posts the remaining reports of losses, even after the deadline: a loss must never go unreported.
-    fn say_the_rest(&self) {
+    fn report_the_rest(&self) {
         while let Some(report) = self.queue.take_report() {
             if matches!(report, Report::Dropped { .. } | Report::Cut { .. } | Report::Left { .. }) {
                 self.poster.post(Message::Report(report));

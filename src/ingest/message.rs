@@ -108,7 +108,7 @@ pub enum Message {
         /// Requests a second, 0 = none.
         requests: f64,
         /// No other sink of the group has reported it yet.
-        is_news: bool,
+        is_new: bool,
     },
 }
 

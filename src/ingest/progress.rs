@@ -71,15 +71,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_told_at_once_then_once_a_second_and_what_has_begun_is_ended() {
+    fn what_is_left_is_reported_at_once_then_once_a_second_and_what_has_begun_is_ended() {
         let began = Instant::now();
         let mut progress = Progress::new(began, false);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for ms in (0..3500).step_by(20) {
-            told.extend(progress.at(chunks(9 - ms / 500), began + Duration::from_millis(ms)));
+            reported.extend(progress.at(chunks(9 - ms / 500), began + Duration::from_millis(ms)));
         }
-        assert!(matches!(told[0], Draining::Begins(p) if p.chunks == 9), "{told:?}");
-        let left = told[1..].iter().map(|step| match step {
+        assert!(matches!(reported[0], Draining::Begins(p) if p.chunks == 9), "{reported:?}");
+        let left = reported[1..].iter().map(|step| match step {
             Draining::GoesOn(pending) => pending.chunks,
             other => panic!("{other:?}"),
         });

@@ -62,7 +62,7 @@ pub struct Ingest {
     spools: bool,
     /// Chunks that are written to disk. The second set holds those whose entry the spool has not received yet.
     on_disk: BTreeSet<u64>,
-    untold: BTreeSet<u64>,
+    unreported: BTreeSet<u64>,
     next_sequence: u64,
     start: Start,
     /// When the last buffer arrived, on the uploads' scale.
@@ -103,7 +103,7 @@ impl Ingest {
             always: keep == Keep::Always,
             spools: keep != Keep::Memory,
             on_disk: BTreeSet::new(),
-            untold: BTreeSet::new(),
+            unreported: BTreeSet::new(),
             next_sequence: 0,
             start: Start::Nothing,
             last_buffer,
@@ -202,7 +202,7 @@ impl Ingest {
             return;
         };
         if self.on_disk.insert(sequence) {
-            self.untold.insert(sequence);
+            self.unreported.insert(sequence);
             // Noted before the bytes are passed on: the queue must not ask for the same move again.
             self.uploads.open_on_disk(true);
             if let Some((head, _)) = self.in_memory.remove(&sequence) {
@@ -277,7 +277,7 @@ impl Ingest {
                     self.assembler.begin(sequence, init, begun, &mut pieces);
                     if self.always {
                         self.on_disk.insert(sequence);
-                        self.untold.insert(sequence);
+                        self.unreported.insert(sequence);
                     } else if self.spools {
                         // The move of the previous chunk does not bind this one: it begins in memory.
                         self.uploads.open_on_disk(false);
@@ -353,9 +353,9 @@ impl Ingest {
     fn spool(&mut self, ops: Vec<Op>) {
         let mut heads = Vec::new();
         if !ops.is_empty() {
-            let untold = &mut self.untold;
+            let unreported = &mut self.unreported;
             let (chunker, assembler, builder, uploads) = (&self.chunker, &self.assembler, &self.builder, &self.uploads);
-            untold.retain(|&sequence| {
+            unreported.retain(|&sequence| {
                 let (Some(info), Some(chunk)) = (chunker.info_of(sequence), assembler.get(sequence)) else {
                     return false;
                 };
@@ -391,7 +391,7 @@ impl Ingest {
                 self.uploads.release(self.overhead);
             }
             // Not passed on yet, because the chunk began in the same call: its entry must precede its bytes.
-            if self.untold.remove(&sequence) {
+            if self.unreported.remove(&sequence) {
                 let entry = entry.clone();
                 ops.insert(0, Op::Begin { sequence, entry });
             }

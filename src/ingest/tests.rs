@@ -17,9 +17,9 @@ use super::message::{Message, Poster, Refusal, Wait};
 use super::object::{ObjectBuilder, ObjectSettings, PER_CHUNK};
 use super::{Config, Engine, Parts};
 use crate::base::lock::lock;
+use crate::flow::bucket_endpoint::BucketEndpoint;
 use crate::flow::group::Group;
 use crate::flow::member::Member;
-use crate::flow::site::Site;
 use crate::upload::chunk::Keep;
 use crate::upload::driver::Writers;
 use crate::upload::life::{LifeEvent, Observer, Step};
@@ -173,7 +173,7 @@ fn begin(server: Server, config: Config, queue: UploadQueue, spool: Option<(&Pat
         chunker: Chunker::new(config.limits, None),
         builder,
         queue: Arc::new(queue),
-        flow: Arc::new(Member::new(Group::join(""), Site::of("ingest", "tests"))),
+        flow: Arc::new(Member::new(Group::join(""), BucketEndpoint::of("ingest", "tests"))),
         writers: Arc::new(server),
         poster: Arc::<Posted>::clone(&posted),
         config,

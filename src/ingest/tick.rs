@@ -84,12 +84,8 @@ impl Engine {
     fn poll_flow(&self) {
         let (bytes, requests, version) = self.flow.group().limits();
         if self.reported.flow_version.swap(version, Ordering::Relaxed) != version {
-            let is_news = self.flow.group().claim_report(version);
-            self.poster.post(Message::LimitsChanged {
-                bytes,
-                requests,
-                is_news,
-            });
+            let is_new = self.flow.group().claim_report(version);
+            self.poster.post(Message::LimitsChanged { bytes, requests, is_new });
         }
     }
 
@@ -107,9 +103,9 @@ impl Engine {
             received: snapshot.stats.bytes_received,
             is_failing: self.queue.is_failing(),
         };
-        let (told, is_limited) = self.flow.watch(figures, snapshot.pending);
+        let (reported, is_limited) = self.flow.watch(figures, snapshot.pending);
         self.queue.set_limited(is_limited);
-        if let Some(Shortage { limit, needed }) = told {
+        if let Some(Shortage { limit, needed }) = reported {
             let (bytes, requests, _) = self.flow.group().limits();
             self.poster.post(match limit {
                 Limit::Bytes => Message::TooFewBytes { limit: bytes, needed },

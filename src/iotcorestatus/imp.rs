@@ -224,12 +224,12 @@ impl IotCoreStatus {
     /// Notifies `mqtt-connected` if it differs from the value notified last: at the end of a session both the link and the
     /// element post [`Post::Connected`].
     fn notify_connected(&self) {
-        let is_news = {
+        let is_new = {
             let mut notified = lock(&self.notified);
             let now = self.is_connected();
             std::mem::replace(&mut *notified, now) != now
         };
-        if is_news {
+        if is_new {
             self.obj().notify("mqtt-connected");
         }
     }
@@ -398,7 +398,7 @@ impl ElementImpl for IotCoreStatus {
             gst::subclass::ElementMetadata::new(
                 "IoT Core and MQTT status",
                 "Generic/Network",
-                "Passes everything through and tells an IoT Core bridge or an MQTT broker how the pipeline is",
+                "Passes everything through and reports the pipeline's state to an IoT Core bridge or an MQTT broker",
                 "The GCStreamer developers",
             )
         });

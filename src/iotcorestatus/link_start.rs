@@ -135,16 +135,16 @@ mod tests {
             state_gap: Duration::from_secs(1),
             keep_alive: Duration::from_secs(60),
         };
-        let (wanted, (tell, told)) = (Arc::new(AtomicBool::new(true)), channel());
+        let (wanted, (sender, receiver)) = (Arc::new(AtomicBool::new(true)), channel());
         let asked = Arc::clone(&wanted);
         let start = LinkStart {
             config,
             listener: Arc::new(Silent),
             is_wanted: move || asked.load(SeqCst),
-            done: move |link: Result<Link, ConfigError>| tell.send(link.is_ok()).unwrap(),
+            done: move |link: Result<Link, ConfigError>| sender.send(link.is_ok()).unwrap(),
         };
         start.begin(runtime).unwrap();
-        (wanted, told)
+        (wanted, receiver)
     }
 
     fn threads() -> usize {
@@ -177,7 +177,7 @@ mod tests {
         for n in [0, 19] {
             assert_eq!(starts[n].1.recv_timeout(SOON), Ok(true), "{n}");
         }
-        assert!(starts[1..19].iter().all(|(_, told)| told.try_recv().is_err()));
+        assert!(starts[1..19].iter().all(|(_, receiver)| receiver.try_recv().is_err()));
         std::fs::remove_file(&pipe).unwrap();
     }
 }

@@ -147,7 +147,7 @@ impl Session {
         listener: Arc<LinkListener>,
         runtime: &tokio::runtime::Runtime,
     ) -> Result<(), gst::ErrorMessage> {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let (asks, weak) = (Arc::downgrade(self), Arc::downgrade(self));
         let start = LinkStart {
             config,
@@ -158,7 +158,7 @@ impl Session {
                 let Some(session) = weak.upgrade() else { return };
                 let started = started.map(|link| session.take_link(link));
                 // `start_link` has returned after `FILES_WAIT`: a late error can only be a WARNING.
-                if let Err(mpsc::SendError(Err(late))) = tell.send(started) {
+                if let Err(mpsc::SendError(Err(late))) = sender.send(started) {
                     session.poster.post(Post::Warning(late.to_string()));
                 }
             },
@@ -167,7 +167,7 @@ impl Session {
             .begin(runtime.handle())
             .map_err(|e| gst::error_msg!(gst::ResourceError::Failed, ("the network threads cannot be started: {e}")))?;
         *lock(&self.link_start) = waiting;
-        match told.recv_timeout(FILES_WAIT) {
+        match receiver.recv_timeout(FILES_WAIT) {
             Ok(started) => started.map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{e}"))),
             Err(_) => {
                 self.poster.post(Post::Warning(

@@ -454,7 +454,7 @@ impl Adoption {
         let mut found = Vec::new();
         // `take(most)` leaves out the extra chunk: only its Head was needed.
         for ((sequence, seen), decision) in sequences.into_iter().zip(seen).zip(decisions).take(most) {
-            match carry_out(folder, sequence, &seen, decision) {
+            match perform(folder, sequence, &seen, decision) {
                 Ok(Done::Found(chunk)) => found.push(chunk),
                 Ok(Done::Aside(path, reason)) => self.notices.push(Notice::Quarantined {
                     path,
@@ -479,14 +479,14 @@ impl Adoption {
 
     fn see(&mut self, folder: &Folder, sequence: u64, len: u64) -> (Finding, Seen) {
         let path = folder.path(sequence);
-        let looked = folder
+        let inspected = folder
             .spool
             .disk
             .open(&path)
             .and_then(|file| inspect(&file, &folder.session, sequence));
-        match looked {
-            Ok(mut looked) => {
-                match (&looked.scan.closed, &looked.scan.head) {
+        match inspected {
+            Ok(mut inspected) => {
+                match (&inspected.scan.closed, &inspected.scan.head) {
                     (Some(closed), _) => {
                         self.boots.learn_entry(&closed.entry);
                         self.learn_destination(&closed.entry);
@@ -494,13 +494,13 @@ impl Adoption {
                     (None, Head::Entry(entry)) => self.learn_destination(entry),
                     (None, Head::Missing | Head::Foreign(_)) => {}
                 }
-                let (len, known) = (looked.file_len, known(sequence, &looked));
-                let finding = classify(sequence, looked.scan.clone());
+                let (len, known) = (inspected.file_len, known(sequence, &inspected));
+                let finding = classify(sequence, inspected.scan.clone());
                 // Up to `MOST_AT_ONCE` of these are alive at once, and an entry has all the metadata of its object. It is read
                 // again before the upload.
-                looked.scan.closed = None;
+                inspected.scan.closed = None;
                 let seen = Seen {
-                    inspection: Some(looked),
+                    inspection: Some(inspected),
                     len,
                     known,
                 };
@@ -535,7 +535,7 @@ enum Done {
     Nothing,
 }
 
-fn carry_out(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decision) -> Result<Done, SpoolError> {
+fn perform(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decision) -> Result<Done, SpoolError> {
     // `own_files` has already charged the file to the quota.
     let mut charge = Charge::counted(seen.len);
     match (decision, &seen.inspection) {
@@ -583,7 +583,7 @@ fn seal(
             let path = folder.path(sequence);
             file.set_len(tail).map_err(|e| SpoolError::io("cut", &path, e))?;
         }
-        folder.write_anew(&file, sequence, inspection.scan.watermark.min(tail), tail)?;
+        folder.rewrite(&file, sequence, inspection.scan.watermark.min(tail), tail)?;
         folder.sync(&*file, sequence)?;
         tail = folder.seal(&*file, sequence, inspection.end_at, tail);
         behind.clone_from(&inspection.scan.sent);

@@ -109,7 +109,7 @@ impl SpoolError {
 
     /// Returns whether there would be room if `bytes` of files were removed from the spool. False for a disk that other programs
     /// have filled beyond that.
-    pub fn is_mended_by(&self, bytes: u64) -> bool {
+    pub fn is_fixed_by(&self, bytes: u64) -> bool {
         match self {
             Self::Full {
                 needed,

@@ -13,7 +13,7 @@ use super::error::SpoolError;
 use super::format::{Kind, Salt, record, sent_payload};
 use super::paths::{LOCK, QUARANTINE, chunk_file, quarantined, sequence_of};
 use super::quota::{Charge, blocks};
-use super::records::{to_u64, write_anew};
+use super::records::{rewrite, to_u64};
 use crate::base::lock::lock;
 
 /// Maximum number of files of one name in the quarantine. A chunk is moved there again only after somebody has put it back.
@@ -154,10 +154,10 @@ impl Folder {
         self.sync_names()
     }
 
-    /// Writes the records between two offsets again; see [`write_anew`].
-    pub(super) fn write_anew(&self, file: &Arc<dyn DiskFile>, sequence: u64, from: u64, to: u64) -> Result<(), SpoolError> {
+    /// Writes the records between two offsets again; see [`rewrite`].
+    pub(super) fn rewrite(&self, file: &Arc<dyn DiskFile>, sequence: u64, from: u64, to: u64) -> Result<(), SpoolError> {
         let path = self.path(sequence);
-        match write_anew(file, self.salt(sequence), from, to) {
+        match rewrite(file, self.salt(sequence), from, to) {
             Ok(None) => Ok(()),
             Ok(Some(offset)) => Err(SpoolError::Damaged { path, offset }),
             Err(e) => Err(SpoolError::io("write", &path, e)),

@@ -163,15 +163,15 @@ impl Lane {
             outcome: Mutex::new(Outcome::Waiting),
             done: Condvar::new(),
         });
-        let told = Arc::clone(&slot);
+        let reported = Arc::clone(&slot);
         let job = move || {
             // The caller has timed out before the job was started: skip it.
-            if told.is_given_up() {
+            if reported.is_given_up() {
                 return;
             }
             let result = call();
             // On this thread, so that the effect is reverted before any later call can see it.
-            if let Some(Ok(unwanted)) = told.finish(result) {
+            if let Some(Ok(unwanted)) = reported.finish(result) {
                 undo(unwanted);
             }
         };

@@ -182,7 +182,7 @@ impl OpenChunk {
             return Ok(());
         }
         self.clean_tail()?;
-        self.write_anew()?;
+        self.rewrite()?;
         self.sync_all()?;
         self.synced = self.len;
         self.synced_data = self.len_on_file();
@@ -291,7 +291,7 @@ impl OpenChunk {
         let end = self.folder.end_record(closed)?;
         self.clean_tail()?;
         // Without this, the End could follow bytes that a failed sync has discarded.
-        self.write_anew()?;
+        self.rewrite()?;
         let end_at = self.len;
         let tail = end_at.saturating_add(to_u64(end.len()));
         let slack = self.charge.slack_within(tail, self.room);
@@ -408,9 +408,9 @@ impl OpenChunk {
     }
 
     /// Writes again what is not durable, after a failed sync.
-    fn write_anew(&mut self) -> Result<(), SpoolError> {
+    fn rewrite(&mut self) -> Result<(), SpoolError> {
         if self.given_up {
-            self.folder.write_anew(&self.file, self.sequence, self.synced, self.len)?;
+            self.folder.rewrite(&self.file, self.sequence, self.synced, self.len)?;
             self.given_up = false;
         }
         Ok(())

@@ -16,7 +16,7 @@ const BLOCK: u64 = 4096;
 const STEP: u64 = 1 << 20;
 /// Interval between two exchanges with the other processes: without a change here, and with one.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
-const NEWS: Duration = Duration::from_secs(1);
+const SHARE_WITHIN: Duration = Duration::from_secs(1);
 /// Minimum interval between two counts of the unowned files while the spool is full.
 const COUNT_AGAIN: Duration = Duration::from_secs(30);
 
@@ -280,7 +280,7 @@ impl Quota {
             is_old
                 || (state.has_news || state.moved != 0 || has_too_much)
                     && !is_known
-                    && state.asked_at.is_none_or(|at| at.elapsed() >= NEWS)
+                    && state.asked_at.is_none_or(|at| at.elapsed() >= SHARE_WITHIN)
         };
         if is_due {
             let _ = self.ask();

@@ -124,7 +124,7 @@ impl Records {
 /// Writes the records between two offsets again, with the bytes that the kernel still returns. Needed after a failed sync: the
 /// kernel has marked those pages clean, and another sync would report success without writing them. Returns the offset of a
 /// damaged record if it finds one.
-pub(super) fn write_anew(file: &Arc<dyn DiskFile>, salt: Salt, from: u64, to: u64) -> io::Result<Option<u64>> {
+pub(super) fn rewrite(file: &Arc<dyn DiskFile>, salt: Salt, from: u64, to: u64) -> io::Result<Option<u64>> {
     let mut records = Records::new(file.clone(), salt);
     let mut offset = from;
     if offset == 0 {

@@ -147,14 +147,14 @@ impl Stored {
         self.charge_to(tail)?;
         // The Footer and the marks behind it may not be durable: they are not synced, or their sync failed. After a crash, a hole
         // there would hide the new End.
-        self.folder.write_anew(&file, self.summary.sequence, self.end_at, end_at)?;
+        self.folder.rewrite(&file, self.summary.sequence, self.end_at, end_at)?;
         let written = file.write_all_at(&[&end], end_at).and_then(|()| file.sync_data());
         if let Err(e) = written {
             let _ = file.set_len(end_at);
             let _ = self.charge_to(end_at);
             // After a failed sync the kernel may have discarded the Footer in front: without it the next start walks the whole
             // file.
-            self.folder.write_anew(&file, self.summary.sequence, self.end_at, end_at)?;
+            self.folder.rewrite(&file, self.summary.sequence, self.end_at, end_at)?;
             return Err(SpoolError::io("write", &path, e));
         }
         self.end_at = end_at;
@@ -463,7 +463,7 @@ impl Partial {
         let slack = self.charge.slack_within(tail, END_ROOM);
         self.folder.spool.charge(&self.folder.key, &mut self.charge, tail, slack)?;
         // A sync may have failed in this process or in the one that wrote the file, and the kernel reports that only once.
-        self.folder.write_anew(&file, sequence, self.durable, end_at)?;
+        self.folder.rewrite(&file, sequence, self.durable, end_at)?;
         // Cuts off torn bytes behind the last intact record.
         let written = file.set_len(end_at).and_then(|()| file.write_all_at(&[&end], end_at));
         written.map_err(|e| SpoolError::io("write", &path, e))?;

@@ -54,7 +54,7 @@ pub(super) struct Usage {
     name: String,
     /// The lock of this process's file: the others take it as a sign of life.
     lock: Option<Box<dyn HeldLock>>,
-    looked_at: Instant,
+    searched_at: Instant,
 }
 
 impl std::fmt::Debug for Usage {
@@ -90,7 +90,7 @@ impl Usage {
             id,
             name,
             lock: Some(lock),
-            looked_at: Instant::now(),
+            searched_at: Instant::now(),
         };
         Ok((usage, known.others))
     }
@@ -106,10 +106,10 @@ impl Usage {
         claim: impl FnOnce(Others) -> u64,
     ) -> io::Result<Others> {
         let turn = take_turn(&*self.disk, &self.dir)?;
-        let looks = self.looked_at.elapsed() >= LOOK_FOR_DEAD;
-        let known = read(&*self.disk, &self.dir, &self.id, looks)?;
-        if looks {
-            self.looked_at = Instant::now();
+        let finds_dead = self.searched_at.elapsed() >= LOOK_FOR_DEAD;
+        let known = read(&*self.disk, &self.dir, &self.id, finds_dead)?;
+        if finds_dead {
+            self.searched_at = Instant::now();
         }
         let is_removed = self.is_removed();
         let unowned = match is_removed {
@@ -208,9 +208,9 @@ struct Known {
     is_alone: bool,
 }
 
-/// Reads the names. The caller holds the lock. With `looks`, removes the files of dead processes and counts their claims as
+/// Reads the names. The caller holds the lock. With `finds_dead`, removes the files of dead processes and counts their claims as
 /// unowned.
-fn read(disk: &dyn Disk, dir: &Path, own: &str, looks: bool) -> io::Result<Known> {
+fn read(disk: &dyn Disk, dir: &Path, own: &str, finds_dead: bool) -> io::Result<Known> {
     let mut known = Known {
         others: Others::default(),
         unowned: None,
@@ -236,7 +236,7 @@ fn read(disk: &dyn Disk, dir: &Path, own: &str, looks: bool) -> io::Result<Known
             continue;
         }
         let path = dir.join(&name);
-        if looks && let Some(lock) = lock_of_dead(disk, &path)? {
+        if finds_dead && let Some(lock) = lock_of_dead(disk, &path)? {
             known.others.unowned = known.others.unowned.saturating_add(claimed);
             disk.remove_file(&path)?;
             drop(lock);

@@ -54,7 +54,7 @@ impl WatchedDisk {
         self.space.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, path: &Path, at_most: Option<Duration>) -> io::Result<Space> {
+    fn read_space(&self, path: &Path, at_most: Option<Duration>) -> io::Result<Space> {
         let (disk, path) = (Arc::clone(&self.inner), path.to_owned());
         let found = self.lane.run_or_undo(Kind::Read, at_most, move || disk.space(&path), |_| {});
         let mut known = self.known();
@@ -136,11 +136,11 @@ impl Disk for WatchedDisk {
     fn space(&self, path: &Path) -> io::Result<Space> {
         // A slow sync in front is no hung disk. Without an earlier result to fall back on, wait as long as for any other call.
         let is_known = self.known().is_some();
-        self.look(path, is_known.then_some(GLANCE))
+        self.read_space(path, is_known.then_some(GLANCE))
     }
 
     fn glance(&self, path: &Path) -> io::Result<Space> {
-        self.look(path, Some(GLANCE))
+        self.read_space(path, Some(GLANCE))
     }
 
     fn last(&self, job: LastJob) {

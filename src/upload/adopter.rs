@@ -127,7 +127,7 @@ impl Adopter {
             if let Some(turn) = jobs.try_adopting() {
                 return Some((self, turn));
             }
-            self.say(false);
+            self.report_progress(false);
             // An EOS waits for this session's own leftovers, but not for the sink that has the turn.
             uploads.set_adopting(self.earlier.is_some());
             tokio::select! {
@@ -150,11 +150,11 @@ impl Adopter {
         loop {
             if leftovers.is_empty() && self.is_done() && retries > 0 {
                 retries -= 1;
-                let looked = spawn_blocking(move || {
+                let inspected = spawn_blocking(move || {
                     let is_more = leftovers.retry_busy();
                     (leftovers, is_more)
                 });
-                let Ok((rest, is_more)) = looked.await else { return };
+                let Ok((rest, is_more)) = inspected.await else { return };
                 leftovers = rest;
                 if is_more {
                     tokio::select! {
@@ -165,7 +165,7 @@ impl Adopter {
                 }
             }
             if leftovers.is_empty() && self.is_done() {
-                self.say(true);
+                self.report_progress(true);
                 let spool = Arc::clone(&spool);
                 // All free leftovers are adopted by now, so the estimate of unowned bytes may be too high.
                 let _ = spawn_blocking(move || spool.recount()).await;
@@ -188,7 +188,7 @@ impl Adopter {
             if step == Some(Step::Went) {
                 continue;
             }
-            self.say(false);
+            self.report_progress(false);
             let stands = tokio::select! {
                 () = tokio::time::sleep(LOOK_AGAIN) => true,
                 () = uploads.place_is_free(), if step.is_none() => false,
@@ -217,7 +217,7 @@ impl Adopter {
                 }
                 Err(why) => self.interrupted(&why),
             }
-            self.say(false);
+            self.report_progress(false);
             tokio::select! {
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
                 () = uploads.has_stopped() => return None,
@@ -289,7 +289,7 @@ impl Adopter {
     }
 
     /// Posts the pending reports and notices.
-    fn say(&mut self, is_last: bool) {
+    fn report_progress(&mut self, is_last: bool) {
         self.uploads.report_leftovers();
         for text in self.notices.take(is_last) {
             self.uploads.warn(text);

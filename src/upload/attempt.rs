@@ -8,8 +8,8 @@
 
 use super::chunk::NameFallback;
 use super::marks::{Marks, Sending};
+use crate::flow::bucket_endpoint::RetryAfter;
 use crate::flow::member::Route;
-use crate::flow::site::Held;
 use gcstreamer_schema::metadata::DEVICE_ID;
 use gcstreamer_storage::{Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub enum Attempted {
     /// Not sent: the bucket has asked for a pause. Counts neither as a success nor as a failure.
     Held {
         /// The pause.
-        held: Held,
+        held: RetryAfter,
         /// The name for the next attempt, as in `Failed`.
         name: Option<String>,
         /// Something the user should know.
@@ -108,7 +108,7 @@ pub async fn attempt(
     };
     loop {
         let next = attempt.send().await;
-        if let Some(attempted) = attempt.judge(next) {
+        if let Some(attempted) = attempt.classify(next) {
             return attempted;
         }
     }
@@ -155,7 +155,7 @@ impl Attempt<'_> {
         };
         if error.bad_generation.is_some() {
             self.marks.damaged(&self.request.name).await;
-        } else if !was_sent && error.says_nothing_was_stored() {
+        } else if !was_sent && error.means_nothing_was_stored() {
             self.marks.not_stored(&self.request.name).await;
         }
         if self.steps >= MAX_STEPS {
@@ -190,7 +190,7 @@ impl Attempt<'_> {
     }
 
     /// Returns the result of the attempt, or `None` if another request is to be made, possibly under another name.
-    fn judge(&mut self, next: Next) -> Option<Attempted> {
+    fn classify(&mut self, next: Next) -> Option<Attempted> {
         match next {
             Next::Again => None,
             Next::Missing(error) if self.was_missing => {
@@ -283,7 +283,7 @@ enum Next {
     Missing(WriteError),
     Ours(Option<Stored>),
     Rename(String),
-    Held(Held),
+    Held(RetryAfter),
     /// 412, and the existing object cannot be read: the error and why the chunk gets another name.
     Blind(WriteError, String),
     Fail(WriteError),
@@ -341,14 +341,14 @@ async fn after_conflict(
     was_sent: bool,
     error: WriteError,
 ) -> Next {
-    let mut looked = writer.stat(&request.bucket, &request.name).await;
-    if looked.as_ref().is_err_and(|e| e.class == Class::Auth) {
+    let mut found = writer.stat(&request.bucket, &request.name).await;
+    if found.as_ref().is_err_and(|e| e.class == Class::Auth) {
         // The token has expired since the upload; the second look fetches a new one.
-        looked = writer.stat(&request.bucket, &request.name).await;
+        found = writer.stat(&request.bucket, &request.name).await;
     }
     let is_ours = was_sent && (naming.own || stem_of(&request.name).0.contains(&tag_of(naming)));
     let there = format!("gs://{}/{}", request.bucket, request.name);
-    match looked {
+    match found {
         Ok(stored) => {
             let same_size = stored.size == request.size;
             let by_crc = stored.crc32c.map(|crc| same_size && crc == request.crc32c);

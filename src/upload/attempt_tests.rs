@@ -13,9 +13,9 @@ use super::spooled_chunk::{ChunkFile, Times};
 use crate::base::boot;
 use crate::base::clock::Clock;
 use crate::base::lock::lock;
+use crate::flow::bucket_endpoint::BucketEndpoint;
 use crate::flow::group::Group;
 use crate::flow::member::{Member, Route};
-use crate::flow::site::Site;
 use crate::spool::sim::SimDisk;
 use crate::spool::{Entry, Spool};
 use gcstreamer_storage::{BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
@@ -34,7 +34,7 @@ fn an_attempt_that_failed_leaves_the_chunk_its_own_name() {
         ..error(Class::Throttled, Some(429), None)
     };
     let mut case = Case::new([(false, lost()), (false, Err(busy))], []);
-    case.site = "own-name";
+    case.endpoint = "own-name";
     for _ in 0..2 {
         case.failed();
         assert_eq!(case.name, None);
@@ -109,10 +109,10 @@ fn an_expired_token_is_renewed_before_the_user_is_asked_also_where_the_answer_as
         })
     };
     let mut case = Case::new([(true, expired())], []);
-    case.site = "expired";
+    case.endpoint = "expired";
     assert_eq!(case.stored(), (NAME.to_owned(), false));
     let mut case = Case::new([(true, expired()), (true, expired())], []);
-    case.site = "expired-twice";
+    case.endpoint = "expired-twice";
     assert_eq!(case.failed().class, Class::Auth);
     assert_eq!(case.sent_as().len(), 2);
     let held = case.attempt();
@@ -172,7 +172,10 @@ async fn a_chunk_that_failed_before_the_clock_was_set_is_stored_under_the_name_o
     let is_off = Arc::clone(&is_set);
     let times = Times::new(Clock::SYSTEM, Box::new(move || !is_off.load(Ordering::Relaxed)));
     let chunk: Arc<dyn SpooledChunk> = ChunkFile::new(written(&session, before), Arc::new(times));
-    let flow = Route::own(&Arc::new(Member::new(Group::join(""), Site::of("redated", "b"))), None);
+    let flow = Route::own(
+        &Arc::new(Member::new(Group::join(""), BucketEndpoint::of("redated", "b"))),
+        None,
+    );
     let server = Server::default();
     let mut renamed = None;
     for _ in 0..2 {

@@ -15,8 +15,8 @@ use super::report::{DAMAGED, Report};
 use super::scheduler::{Elsewhere, Outcome};
 use super::state::{QueueState, is_parked};
 use super::ticket::Ticket;
+use crate::flow::bucket_endpoint::{Deadline, RetryAfter};
 use crate::flow::hold::Hold;
-use crate::flow::site::{Deadline, Held};
 use gcstreamer_storage::{Class, Stored, WriteError};
 
 /// What the driver is to do.
@@ -100,11 +100,11 @@ impl UploadQueue {
                 chunks.push((ticket, chunk));
             }
         }
-        let look = state.poll(now);
+        let poll_at = state.poll(now);
         let expiry = state
             .retry_timeout
             .and_then(|t| Some(now.saturating_add(t.saturating_sub(state.scheduler.oldest_age(now)?))));
-        let wake = [state.scheduler.wake_at(now), look, expiry.filter(|&e| e > now)]
+        let wake = [state.scheduler.wake_at(now), poll_at, expiry.filter(|&e| e > now)]
             .into_iter()
             .flatten()
             .min();
@@ -132,7 +132,7 @@ impl UploadQueue {
     }
 
     /// Converts a hold to the sink's time scale.
-    fn hold(&self, held: Held) -> Hold {
+    fn hold(&self, held: RetryAfter) -> Hold {
         Hold {
             since: self.ns(held.since),
             until: self.ns(held.until),
@@ -159,7 +159,7 @@ impl UploadQueue {
         // Dropped after the lock is released: it may be megabytes, and `render` takes the lock for each buffer.
         let mut gone = None;
         // Of a parked chunk only the fact that it is parked is reported.
-        let is_told = !state.chunks.get(&ticket).is_some_and(|c| is_parked(c));
+        let is_reported = !state.chunks.get(&ticket).is_some_and(|c| is_parked(c));
         match attempted {
             Attempted::Stored {
                 stored,
@@ -185,11 +185,11 @@ impl UploadQueue {
                 gone = state.uploaded(ticket, sent, now);
             }
             Attempted::Failed { error, name, warning } => {
-                state.reports.extend(warning.filter(|_| is_told).map(Report::Warning));
+                state.reports.extend(warning.filter(|_| is_reported).map(Report::Warning));
                 state.failed(ticket, &error, name, now, &mut words);
             }
             Attempted::Held { held, name, warning } => {
-                state.reports.extend(warning.filter(|_| is_told).map(Report::Warning));
+                state.reports.extend(warning.filter(|_| is_reported).map(Report::Warning));
                 if let Some(name) = name {
                     state.rename(ticket, name);
                 }
@@ -246,7 +246,7 @@ impl QueueState {
     /// Drops a chunk that has waited for `retry-timeout`. The caller frees the returned chunk after it has released the lock.
     fn expire(&mut self, ticket: Ticket, timeout: u64) -> Option<Arc<Chunk>> {
         if let Some(chunk) = self.chunks.get(&ticket)
-            && !std::mem::replace(&mut self.expiry_told, true)
+            && !std::mem::replace(&mut self.expiry_reported, true)
         {
             let (summary, why) = (chunk.summary.clone(), self.health.reason().to_owned());
             self.reports.push_back(Report::GivenUp { summary, timeout, why });
@@ -326,7 +326,7 @@ impl QueueState {
         }
         let of_another = chunk.is_some_and(|c| c.link_key.is_some() || (c.recovered && is_refused));
         if of_another {
-            if !std::mem::replace(&mut self.recovered_told, true) {
+            if !std::mem::replace(&mut self.recovered_reported, true) {
                 let what = if is_refused {
                     "a chunk of an earlier session is refused"
                 } else {

@@ -10,9 +10,9 @@ use super::chunk::NameFallback;
 use super::chunk::SentNames;
 use super::marks::Marks;
 use crate::base::lock::lock;
+use crate::flow::bucket_endpoint::BucketEndpoint;
 use crate::flow::group::Group;
 use crate::flow::member::{Member, Route};
-use crate::flow::site::Site;
 use crate::spool::name_mark;
 use gcstreamer_storage::{Body, BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 
@@ -29,7 +29,7 @@ pub(super) type Answer = Result<Stored, WriteError>;
 pub(super) struct Script {
     /// Whether the whole body is read, and the answer.
     pub(super) puts: Mutex<VecDeque<(bool, Answer)>>,
-    looks: Mutex<VecDeque<Answer>>,
+    lookups: Mutex<VecDeque<Answer>>,
     pub(super) deletes: Mutex<VecDeque<Result<(), WriteError>>>,
     /// Names under which the chunk was sent.
     names: Mutex<Vec<String>>,
@@ -46,7 +46,7 @@ impl ObjectWriter for Script {
     }
 
     fn stat<'a>(&'a self, _bucket: &'a str, _name: &'a str) -> BoxFuture<'a, Answer> {
-        let answer = lock(&self.looks)
+        let answer = lock(&self.lookups)
             .pop_front()
             .unwrap_or_else(|| refused(Class::Permanent, 403, None));
         Box::pin(std::future::ready(answer))
@@ -99,8 +99,8 @@ pub(super) fn lost() -> Answer {
 /// A chunk and its server.
 pub(super) struct Case {
     pub(super) script: Script,
-    /// The site that a `Retry-After` holds.
-    pub(super) site: &'static str,
+    /// The bucket that a `Retry-After` holds.
+    pub(super) endpoint: &'static str,
     own: bool,
     rebuilt: bool,
     sent: Arc<SentNames>,
@@ -109,13 +109,13 @@ pub(super) struct Case {
 }
 
 impl Case {
-    pub(super) fn new(puts: impl IntoIterator<Item = (bool, Answer)>, looks: impl IntoIterator<Item = Answer>) -> Self {
+    pub(super) fn new(puts: impl IntoIterator<Item = (bool, Answer)>, lookups: impl IntoIterator<Item = Answer>) -> Self {
         let script = Script::default();
         lock(&script.puts).extend(puts);
-        lock(&script.looks).extend(looks);
+        lock(&script.lookups).extend(lookups);
         Self {
             script,
-            site: "conflicts",
+            endpoint: "conflicts",
             own: true,
             rebuilt: false,
             sent: Arc::default(),
@@ -166,7 +166,7 @@ impl Case {
         };
         let marks = Marks::new(Arc::clone(&self.sent), None);
         let attempted = runtime.block_on(async {
-            let member = Arc::new(Member::new(Group::join(""), Site::of(self.site, "b")));
+            let member = Arc::new(Member::new(Group::join(""), BucketEndpoint::of(self.endpoint, "b")));
             let flow = Route::own(&member, None);
             attempt(&self.script, &request, self.name.as_deref(), &naming, &marks, &flow).await
         });
@@ -293,7 +293,7 @@ fn a_412_with_any_other_reason_is_for_the_user_and_nobody_looks() {
     let policy = refused(Class::Permanent, 412, Some("orgPolicyConstraintFailed"));
     let mut case = Case::new([(true, policy)], [Ok(object(10, Some(CRC)))]).sent_before();
     assert_eq!((case.failed().class, case.name.as_deref()), (Class::Permanent, None));
-    assert_eq!(lock(&case.script.looks).len(), 1);
+    assert_eq!(lock(&case.script.lookups).len(), 1);
 }
 
 #[test]
@@ -310,9 +310,9 @@ fn only_size_and_checksum_that_are_both_known_to_be_equal_prove_it() {
             assert_eq!(case.stored(), under(want), "{there:?}");
         }
     }
-    let mut untold = Case::new([(true, taken())], [Ok(object(10, None))]).sent_before();
+    let mut unreported = Case::new([(true, taken())], [Ok(object(10, None))]).sent_before();
     assert_eq!(
-        untold.stored(),
+        unreported.stored(),
         under(NAME),
         "the mark says it where the server gives no checksum"
     );
@@ -352,8 +352,8 @@ fn a_damaged_object_that_stays_is_never_taken_for_the_chunk() {
         let mut case = Case::new([(true, Err(damaged())), (true, taken())], []).sent_before();
         let may_stay = deleted.is_err();
         lock(&case.script.deletes).push_back(deleted);
-        let (name, is_told) = case.stored();
-        assert!(name != NAME && is_told, "{name}");
+        let (name, is_reported) = case.stored();
+        assert!(name != NAME && is_reported, "{name}");
         assert_eq!(name == AGAIN, !may_stay, "{name}");
     }
 }
@@ -382,8 +382,8 @@ fn a_server_that_refuses_every_name_without_a_reason_is_for_the_user_and_tries_n
 
 #[test]
 fn a_token_that_has_expired_before_the_look_is_no_missing_permission() {
-    let looks = || [refused(Class::Auth, 401, None), Ok(object(10, Some(CRC)))];
-    assert_eq!(Case::new([(true, taken())], looks()).stored(), under(NAME));
+    let lookups = || [refused(Class::Auth, 401, None), Ok(object(10, Some(CRC)))];
+    assert_eq!(Case::new([(true, taken())], lookups()).stored(), under(NAME));
     let no_token = || Err(error(Class::Auth, None, None));
     let mut case = Case::new([(true, taken())], [no_token(), no_token()]);
     assert_eq!(case.failed().class, Class::Auth);

@@ -61,7 +61,7 @@ pub(super) struct Sorter {
     own: Endpoint,
     /// The destination of this sink's own chunks.
     own_destination: DestinationId,
-    told: BTreeSet<DestinationId>,
+    reported: BTreeSet<DestinationId>,
 }
 
 impl Sorter {
@@ -70,7 +70,7 @@ impl Sorter {
         Self {
             own,
             own_destination,
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
         }
     }
 
@@ -102,10 +102,10 @@ impl Sorter {
     fn park(&mut self, destination: &impl Hash, text: impl Fn() -> String) -> (LinkKey, Option<String>) {
         let id = DestinationId::of(destination);
         let link_key = Some(Elsewhere::Parked(id));
-        if self.told.len() > MAX_NAMED || !self.told.insert(id) {
+        if self.reported.len() > MAX_NAMED || !self.reported.insert(id) {
             return (link_key, None);
         }
-        let is_last = self.told.len() > MAX_NAMED;
+        let is_last = self.reported.len() > MAX_NAMED;
         let more = || {
             format!(
                 "chunks of the spool belong to more than {MAX_NAMED} endpoints other than that of this sink: they stay in spool-dir too, and no more are named; find out who writes there"
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_server_is_asked_nothing_and_its_secrets_are_not_told() {
+    fn what_is_no_server_is_asked_nothing_and_its_secrets_are_not_reported() {
         for chunk in [
             "",
             " ",
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn each_destination_is_told_once_and_thousands_are_not_told_one_by_one() {
+    fn each_destination_is_reported_once_and_thousands_are_not_reported_one_by_one() {
         let mut sorter = Sorter::new(Endpoint::google(), id(1));
         let google = Destination {
             endpoint: None,
@@ -305,17 +305,20 @@ mod tests {
         };
         assert_eq!(sorter.sort(id(1), Some(&google)), (None, None));
         assert_eq!(sorter.sort(id(2), Some(&google)), (Some(Elsewhere::Served(id(2))), None));
-        let (link_key, told) = sorter.sort(id(3), Some(&destination("https://store.example")));
-        assert!(told.unwrap().contains("endpoint-uri=https://store.example "));
+        let (link_key, reported) = sorter.sort(id(3), Some(&destination("https://store.example")));
+        assert!(reported.unwrap().contains("endpoint-uri=https://store.example "));
         // Another bucket there, and another way to write it.
         assert_eq!(
             sorter.sort(id(4), Some(&destination("https://STORE.example/"))),
             (link_key, None)
         );
         assert!(matches!(link_key, Some(Elsewhere::Parked(_))));
-        let (_, told) = sorter.sort(id(5), Some(&destination("https://u:SECRET@h")));
-        let told = told.unwrap();
-        assert!(told.contains("user name or password") && !told.contains("SECRET"), "{told}");
+        let (_, reported) = sorter.sort(id(5), Some(&destination("https://u:SECRET@h")));
+        let reported = reported.unwrap();
+        assert!(
+            reported.contains("user name or password") && !reported.contains("SECRET"),
+            "{reported}"
+        );
         let many = (0..1000).filter_map(|i| sorter.sort(id(i), Some(&destination(&format!("https://h{i}.example")))).1);
         assert_eq!(many.count(), MAX_NAMED + 1 - 2);
     }

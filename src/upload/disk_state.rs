@@ -31,7 +31,7 @@ pub(super) struct Disk {
     /// Earlier sessions are still being looked through.
     pub(super) adopting: bool,
     /// Number of chunks last reported as left on disk for the next start.
-    pub(super) left_told: u64,
+    pub(super) left_reported: u64,
 }
 
 /// Property `spool-mode`.
@@ -181,7 +181,7 @@ impl Disk {
             in_hand: InHand::default(),
             // Until the leftovers of earlier sessions are known, nothing counts as drained.
             adopting: true,
-            left_told: 0,
+            left_reported: 0,
         }
     }
 

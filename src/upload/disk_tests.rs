@@ -27,9 +27,9 @@ use super::spooler::{self, Jobs};
 use super::tests::{chunk, limits};
 use super::ticket::Ticket;
 use crate::base::boot;
+use crate::flow::bucket_endpoint::BucketEndpoint;
 use crate::flow::group::Group;
 use crate::flow::member::{Member, Route};
-use crate::flow::site::Site;
 use crate::spool::disk::Disk;
 use crate::spool::lane::Lane;
 use crate::spool::sim::{Fault, SimDisk};
@@ -185,12 +185,12 @@ fn time_is_up_in_the_second_sync(last: io::Result<()>, forget: bool) -> (Vec<(u6
 }
 
 #[test]
-fn what_is_complete_on_disk_when_the_time_is_up_is_not_told_as_lost_and_what_is_told_as_lost_does_not_come_back() {
+fn what_is_complete_on_disk_when_the_time_is_up_is_not_reported_as_lost_and_what_is_reported_as_lost_does_not_come_back() {
     let lost = vec![(3, "drain-timeout")];
     for forget in [false, true] {
-        let (told, on_disk) = time_is_up_in_the_second_sync(Ok(()), forget);
+        let (reported, on_disk) = time_is_up_in_the_second_sync(Ok(()), forget);
         assert_eq!(
-            (told, on_disk),
+            (reported, on_disk),
             (lost.clone(), vec!["1".to_owned(), "2".to_owned()]),
             "{forget}"
         );
@@ -198,15 +198,15 @@ fn what_is_complete_on_disk_when_the_time_is_up_is_not_told_as_lost_and_what_is_
 }
 
 #[test]
-fn a_chunk_that_the_disk_refuses_at_the_very_end_is_told_as_lost_then() {
+fn a_chunk_that_the_disk_refuses_at_the_very_end_is_reported_as_lost_then() {
     let failed = Err(io::Error::from_raw_os_error(5));
-    let (told, on_disk) = time_is_up_in_the_second_sync(failed, false);
-    assert_eq!(told, [(3, "drain-timeout"), (1, "drain-timeout")]);
+    let (reported, on_disk) = time_is_up_in_the_second_sync(failed, false);
+    assert_eq!(reported, [(3, "drain-timeout"), (1, "drain-timeout")]);
     assert_eq!(on_disk, ["2"]);
 }
 
 #[test]
-fn what_a_disk_that_hangs_has_not_taken_of_a_closed_chunk_is_told_when_the_time_is_up() {
+fn what_a_disk_that_hangs_has_not_taken_of_a_closed_chunk_is_reported_when_the_time_is_up() {
     // The chunk of 30 bytes waits for a writer that does not return. The writer has all of it, or only its beginning.
     for in_hand in [0, 4, 2] {
         let uploads = with_disk(1000);
@@ -269,7 +269,7 @@ fn memory_that_is_full_does_not_wait_for_the_chunks_of_earlier_sessions_to_be_fo
 }
 
 #[test]
-fn a_defect_of_the_spool_is_told_and_holds_no_memory() {
+fn a_defect_of_the_spool_is_reported_and_holds_no_memory() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let hooked = HookedDisk::new(Defect);
@@ -407,7 +407,7 @@ fn what_was_sent_from_memory_is_known_on_disk_and_after_a_kill() {
 }
 
 #[test]
-fn a_chunk_that_may_stand_in_the_bucket_under_its_name_is_not_dated_anew() {
+fn a_chunk_that_may_stand_in_the_bucket_under_its_name_is_not_dated_again() {
     let disk = SimDisk::new(1);
     let spool = spool_on(&disk);
     let uploads = with_disk(100);
@@ -465,14 +465,17 @@ fn a_chunk_whose_attempt_is_broken_off_after_it_was_stored_is_neither_sent_again
     spooled.set_stored(stored);
     // The confirmation continues although no caller waits for it.
     assert!(spooled.confirm());
-    let flow = Route::own(&Arc::new(Member::new(Group::join(""), Site::of("", "b"))), None);
+    let flow = Route::own(&Arc::new(Member::new(Group::join(""), BucketEndpoint::of("", "b"))), None);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (attempted, confirmed) = runtime.block_on(send_from_disk(&Unanswering, &spooled, None, &flow));
-    let Attempted::Stored { stored, name: told, .. } = attempted else {
+    let Attempted::Stored {
+        stored, name: reported, ..
+    } = attempted
+    else {
         panic!("{attempted:?}")
     };
     assert_eq!(
-        (stored.map(|s| s.generation), told, confirmed),
+        (stored.map(|s| s.generation), reported, confirmed),
         (Some(7), name, Confirmed::File)
     );
 }
@@ -520,7 +523,7 @@ impl Writers for Unanswering {
 #[test]
 fn a_chunk_that_cannot_be_read_now_is_tried_again_and_not_set_aside() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let member = Arc::new(Member::new(Group::join(""), Site::of("unanswering", "b")));
+    let member = Arc::new(Member::new(Group::join(""), BucketEndpoint::of("unanswering", "b")));
     let flow = Route::own(&member, None);
     let spooled: Arc<dyn SpooledChunk> = Arc::new(Unanswering);
     let attempted = runtime.block_on(send_from_disk(&Unanswering, &spooled, None, &flow));
@@ -563,7 +566,7 @@ fn refused() -> Attempted {
 }
 
 #[test]
-fn a_parked_chunk_is_not_waited_for_and_neither_its_refusal_nor_its_age_is_told() {
+fn a_parked_chunk_is_not_waited_for_and_neither_its_refusal_nor_its_age_is_reported() {
     let uploads = with_disk(100);
     uploads.adopt(vec![parked(101)], true);
     let soon = Instant::now() + Duration::from_secs(5);
@@ -792,7 +795,7 @@ fn a_chunk_that_is_stored_before_its_end_is_written_is_no_trouble_of_the_disk() 
 }
 
 #[test]
-fn a_chunk_whose_end_the_disk_never_took_stays_for_the_next_start_and_nothing_is_told_as_lost() {
+fn a_chunk_whose_end_the_disk_never_took_stays_for_the_next_start_and_nothing_is_reported_as_lost() {
     let (disk, uploads, mut writer) = end_mark_refused();
     let (lost, left) = uploads.abandon("shutdown-timeout", true);
     assert_eq!((lost.chunks, lost.bytes, left.chunks, left.bytes), (0, 0, 1, 20));
@@ -917,7 +920,7 @@ fn a_chunk_that_is_on_disk_is_sent_from_memory_only_while_no_buffer_waits_for_it
 }
 
 #[test]
-fn a_spool_that_is_full_in_mid_chunk_keeps_what_it_has_and_only_the_rest_is_told_as_lost() {
+fn a_spool_that_is_full_in_mid_chunk_keeps_what_it_has_and_only_the_rest_is_reported_as_lost() {
     let disk = SimDisk::new(1);
     let spool = Spool::open(Arc::new(disk.clone()), disk.root(), 20_000).unwrap();
     let uploads = Arc::new(UploadQueue::new(limits(1 << 20, 1), 1, Box::new(|| {})).with_disk(false));

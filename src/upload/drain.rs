@@ -113,8 +113,8 @@ impl UploadQueue {
     }
 
     /// Gives up all chunks that are neither stored nor on disk, and reports each of them. Returns what is lost, and what stays on
-    /// disk. What stays is reported too, unless another sink stores it soon (`tells_left` is false).
-    pub fn abandon(&self, reason: &'static str, tells_left: bool) -> (Pending, Pending) {
+    /// disk. What stays is reported too, unless another sink stores it soon (`reports_left` is false).
+    pub fn abandon(&self, reason: &'static str, reports_left: bool) -> (Pending, Pending) {
         let mut state = self.lock();
         // The End of one chunk may be being written at this moment; it is reported as lost only if that fails.
         let finishing = state.disk.as_ref().and_then(|d| d.in_hand.finishing);
@@ -133,8 +133,8 @@ impl UploadQueue {
         if let Some(disk) = &mut state.disk {
             disk.phase = Phase::Abandoned(reason);
             // Report it once: not at EOS and again when the element stops.
-            let is_news = tells_left && std::mem::replace(&mut disk.left_told, left.chunks) != left.chunks;
-            if is_news || lost.bytes > 0 {
+            let is_new = reports_left && std::mem::replace(&mut disk.left_reported, left.chunks) != left.chunks;
+            if is_new || lost.bytes > 0 {
                 state.reports.push_back(Report::Left { left, lost });
             }
         }

@@ -61,9 +61,9 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
                     let what = format!("storing chunk {sequence} of session {session} broke off: {panic}");
                     (failed(what), Confirmed::No)
                 });
-                // Storing a chunk elsewhere proves nothing about this sink's own site.
+                // Storing a chunk elsewhere proves nothing about this sink's own bucket.
                 if chunk.link_key.is_none() && matches!(attempted, Attempted::Stored { .. }) {
-                    member.site().note_stored();
+                    member.endpoint().note_stored();
                 }
                 (ticket, attempted, confirmed)
             });

@@ -20,7 +20,7 @@ impl QueueState {
     pub(super) fn disk_hangs(&mut self, why: &str, now: u64) -> u64 {
         let retry_at = now.saturating_add(TRY_AGAIN);
         let Some(disk) = &mut self.disk else { return retry_at };
-        let is_news = disk.hang.is_none();
+        let is_new = disk.hang.is_none();
         let hang = disk.hang.get_or_insert(Hang { retry_at });
         // A `retry_at` in the future stays: this is another call that was waiting when the hang began.
         if hang.retry_at <= now {
@@ -28,7 +28,7 @@ impl QueueState {
         }
         let retry_at = hang.retry_at;
         self.health.set_disk_in_trouble(true);
-        if is_news {
+        if is_new {
             self.reports.push_back(Report::Disk {
                 fault: DiskFault::Hung,
                 text: why.to_owned(),
@@ -53,17 +53,17 @@ impl QueueState {
         let on_disk = self.bytes_on_disk();
         let Some(disk) = &mut self.disk else { return };
         // If others have filled the disk, dropping our chunks makes no room.
-        disk.is_full = trouble.as_ref().is_some_and(|trouble| trouble.is_mended_by(on_disk));
-        let told = disk.health.trouble_at();
+        disk.is_full = trouble.as_ref().is_some_and(|trouble| trouble.is_fixed_by(on_disk));
+        let reported = disk.health.trouble_at();
         disk.health = match trouble {
             Some(_) => DiskHealth::Blocked { since: Some(now) },
             // A full disk accepts a little whenever a chunk leaves it: stay quiet about that.
             None => DiskHealth::Works {
-                quiet_since: told.filter(|&at| now.saturating_sub(at) < QUIET),
+                quiet_since: reported.filter(|&at| now.saturating_sub(at) < QUIET),
             },
         };
         self.health.set_disk_in_trouble(disk.health.trouble_at().is_some());
-        match (trouble, told) {
+        match (trouble, reported) {
             (Some(trouble), None) => {
                 let fault = if trouble.is_full() {
                     DiskFault::Full

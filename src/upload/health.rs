@@ -87,9 +87,9 @@ pub struct Health {
 struct Outage {
     since: u64,
     /// When it was last reported; `None` if it was not.
-    told_at: Option<u64>,
+    reported_at: Option<u64>,
     /// The refusal was reported.
-    refusal_told: bool,
+    refusal_reported: bool,
     /// The first success after the last failure.
     works_since: Option<u64>,
 }
@@ -161,10 +161,10 @@ impl Health {
         if still_failing && now.saturating_sub(self.last_failure) < QUIET {
             return;
         }
-        if outage.told_at.is_some() {
+        if outage.reported_at.is_some() {
             words.push(HealthEvent::Recovered {
                 after: works_since.saturating_sub(outage.since),
-                refused: outage.refusal_told,
+                refused: outage.refusal_reported,
             });
         }
         self.outage = None;
@@ -191,8 +191,8 @@ impl Health {
         self.refused |= needs_user;
         let outage = self.outage.get_or_insert(Outage {
             since: now,
-            told_at: None,
-            refusal_told: false,
+            reported_at: None,
+            refusal_reported: false,
             works_since: None,
         });
         // The outage continues: the success before this failure did not end it.
@@ -204,13 +204,13 @@ impl Health {
             .is_some_and(|end| outage.since.saturating_sub(end) < FLAPPING);
         let lasts = !flaps || now.saturating_sub(outage.since) >= LASTING;
         // A refusal is reported even within a reported outage, because the user has to act.
-        if needs_user && !outage.refusal_told {
-            outage.refusal_told = true;
-            outage.told_at = Some(now);
+        if needs_user && !outage.refusal_reported {
+            outage.refusal_reported = true;
+            outage.reported_at = Some(now);
             words.push(HealthEvent::Refused { http_status, reason });
-        } else if outage.told_at.map_or(lasts, |at| now.saturating_sub(at) >= REMIND_AFTER) {
-            let first = outage.told_at.is_none();
-            outage.told_at = Some(now);
+        } else if outage.reported_at.map_or(lasts, |at| now.saturating_sub(at) >= REMIND_AFTER) {
+            let first = outage.reported_at.is_none();
+            outage.reported_at = Some(now);
             words.push(HealthEvent::Outage { first, reason });
         }
     }
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_told_once_reminded_hourly_and_closed_once() {
+    fn an_outage_is_reported_once_reminded_hourly_and_closed_once() {
         let mut h = Health::new(10 * S);
         let mut words = Vec::new();
         h.stored(false, 0, &mut words);
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_loses_one_attempt_in_five_is_told_of_once() {
+    fn a_link_that_loses_one_attempt_in_five_is_reported_once() {
         let mut h = Health::new(10 * S);
         let mut words = Vec::new();
         for t in 1..600 {

@@ -20,7 +20,7 @@ pub(super) struct Leftovers {
     /// When they were found, ns.
     pub(super) since: u64,
     /// Their number was reported.
-    pub(super) told: bool,
+    pub(super) reported: bool,
     /// At least one adopted chunk is not parked.
     pub(super) is_served: bool,
 }

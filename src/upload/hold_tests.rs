@@ -14,9 +14,9 @@ use super::queue::UploadQueue;
 use super::scheduler::Elsewhere;
 use super::tests::{chunk, limits};
 use crate::base::lock::lock;
+use crate::flow::bucket_endpoint::BucketEndpoint;
 use crate::flow::group::Group;
 use crate::flow::member::Member;
-use crate::flow::site::Site;
 use crate::spool::DestinationId;
 use gcstreamer_storage::{Body, BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
 
@@ -142,7 +142,7 @@ impl Sink {
     fn new(group: &Arc<Group>, server: &Server, bucket: &str, max_uploads: usize) -> Self {
         let uploads = UploadQueue::new(limits(1 << 20, max_uploads), 1, Box::new(|| {}));
         let uploads = Arc::new(uploads.with_disk(false));
-        let member = Arc::new(Member::new(Arc::clone(group), Site::of("https://here", bucket)));
+        let member = Arc::new(Member::new(Arc::clone(group), BucketEndpoint::of("https://here", bucket)));
         tokio::spawn(driver::run(Arc::clone(&uploads), Arc::new(server.clone()), member));
         Self {
             uploads,
@@ -164,12 +164,12 @@ impl Sink {
     }
 
     /// Finds a chunk of an earlier session for the other bucket with this number.
-    fn find(&mut self, bucket: &str, site: u64) {
+    fn find(&mut self, bucket: &str, endpoint: u64) {
         let found = Chunk {
-            place: Place::Disk(Arc::new(Left(bucket.to_owned(), site))),
+            place: Place::Disk(Arc::new(Left(bucket.to_owned(), endpoint))),
             recovered: true,
-            link_key: Some(Elsewhere::Served(DestinationId::of(&site))),
-            ..chunk(site, 10)
+            link_key: Some(Elsewhere::Served(DestinationId::of(&endpoint))),
+            ..chunk(endpoint, 10)
         };
         self.uploads.adopt(vec![found], false);
     }

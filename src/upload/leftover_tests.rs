@@ -315,7 +315,7 @@ fn torn_after(bytes: usize) -> (Vec<(String, u64, u64)>, usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_part_without_one_whole_picture_is_told_as_a_gap_and_an_empty_one_is_not() {
+async fn a_part_without_one_whole_picture_is_reported_as_a_gap_and_an_empty_one_is_not() {
     assert_eq!(torn_after(113), (vec![("s0".to_owned(), 4, 100)], 0));
     assert_eq!(torn_after(13), (Vec::new(), 0));
 }

@@ -144,7 +144,7 @@ impl UploadQueue {
     /// Reports the number of leftovers, once, after the first of them was adopted that is not parked.
     pub(super) fn report_leftovers(&self) {
         let mut state = self.lock();
-        if state.leftovers.is_served && !std::mem::replace(&mut state.leftovers.told, true) {
+        if state.leftovers.is_served && !std::mem::replace(&mut state.leftovers.reported, true) {
             let held = state.leftovers.held.values().flat_map(|held| &held.tickets);
             let chunks = held.filter_map(|ticket| state.chunks.get(ticket)).filter(|c| !is_parked(c));
             let pending = chunks.fold(state.leftovers.rest(0), |sum, chunk| Pending {

@@ -196,7 +196,7 @@ impl UploadQueue {
         let mut state = self.lock();
         state.memory = state.memory.saturating_sub(bytes);
         state.stats.bytes_received = state.stats.bytes_received.saturating_sub(bytes);
-        state.input.take_back(bytes);
+        state.input.refund(bytes);
         drop(state);
         self.changed.notify_all();
     }

@@ -14,7 +14,7 @@ pub(super) struct Notices {
     interrupted: Option<String>,
     was_interrupted: bool,
     /// The first warnings were given; further ones follow at the end.
-    is_said: bool,
+    is_reported: bool,
 }
 
 /// The first text of a kind, and how many more there were.
@@ -75,14 +75,14 @@ impl Notices {
     pub(super) fn take(&mut self, is_last: bool) -> Vec<String> {
         let mut texts: Vec<String> = self.interrupted.take().into_iter().collect();
         // Between those two nothing is given: otherwise each wait would cause a WARNING.
-        if is_last || !self.is_said {
+        if is_last || !self.is_reported {
             let tallies = [
                 self.aside.take("chunks"),
                 self.left.take("files and folders"),
                 self.other.take("half-written chunks"),
             ];
             texts.extend(tallies.into_iter().flatten());
-            self.is_said |= !texts.is_empty();
+            self.is_reported |= !texts.is_empty();
         }
         // Does not count as the first warning: it is known before anything is adopted.
         texts.extend(self.unshared.take());
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn one_folder_is_told_as_it_is_and_an_interruption_once() {
+    fn one_folder_is_reported_as_it_is_and_an_interruption_once() {
         let mut notices = Notices::default();
         notices.add(&left(7));
         notices.interrupted("Too many open files");

@@ -40,7 +40,7 @@ impl Rate {
     }
 
     /// Reverts the last [`Self::add`] of that many bytes.
-    pub fn take_back(&mut self, bytes: u64) {
+    pub fn refund(&mut self, bytes: u64) {
         if let Some((_, sum)) = self.slots.back_mut() {
             *sum = sum.saturating_sub(bytes);
         }
@@ -116,7 +116,7 @@ mod tests {
         let mut rate = Rate::default();
         rate.add(1000, 0);
         rate.add(500, SECOND);
-        rate.take_back(500);
+        rate.refund(500);
         assert_eq!(rate.per_second(SECOND), 1000);
     }
 }

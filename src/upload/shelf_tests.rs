@@ -14,9 +14,9 @@ use super::report::Report;
 use super::shelving::MAX_QUEUED;
 use super::spooled_chunk::ChunkFile;
 use super::tests::limits;
+use crate::flow::bucket_endpoint::BucketEndpoint;
 use crate::flow::group::Group;
 use crate::flow::member::{Member, Route};
-use crate::flow::site::Site;
 use crate::spool::sim::SimDisk;
 use crate::spool::{ClosedEntry, Entry, Session, Spool, adopt};
 use gcstreamer_storage::{BoxFuture, Class, ObjectRequest, ObjectWriter, Pacer, Stored, WriteError};
@@ -149,7 +149,10 @@ impl Sink {
         let Due::Send { chunks, .. } = self.uploads.due() else {
             return;
         };
-        let flow = Route::own(&Arc::new(Member::new(Group::join(""), Site::of("shelf", "own"))), None);
+        let flow = Route::own(
+            &Arc::new(Member::new(Group::join(""), BucketEndpoint::of("shelf", "own"))),
+            None,
+        );
         for (ticket, chunk) in chunks {
             let Place::Disk(spooled) = &chunk.place else { unreachable!() };
             let (failed, confirmed) = send_from_disk(&Away, spooled, chunk.renamed.as_deref(), &flow).await;

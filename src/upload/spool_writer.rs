@@ -86,7 +86,7 @@ impl SpoolWriter {
                 session.spool().share_usage();
             }
             // Before the writes: bytes written to a removed folder would be lost.
-            self.look_for_removed(&mut written, progress);
+            self.find_removed(&mut written, progress);
         }
         // Remove files first: that makes room.
         self.leaving.extend(work.discards.into_iter().map(|chunk| (chunk, false)));
@@ -181,7 +181,7 @@ impl SpoolWriter {
 
     /// Creates the session's folder again if somebody has removed it. Reports the chunks that were lost with it or with the
     /// folder of an earlier session. A chunk that is being written is rescued from its open file.
-    fn look_for_removed(&mut self, written: &mut Written, progress: &dyn Progress) {
+    fn find_removed(&mut self, written: &mut Written, progress: &dyn Progress) {
         let Opened::Yes(session) = &mut self.session else { return };
         let folders = session.spool().removed_folders();
         // The folder first: rescued chunks go into it.

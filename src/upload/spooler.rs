@@ -75,7 +75,7 @@ impl Jobs {
 /// Interval between retries while the disk accepts nothing.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Interval between checks of an idle disk with chunks on it: somebody may have removed them.
-const LOOK: Duration = Duration::from_secs(5);
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// Longest wait at the end of a session for its folders to be released.
 const RELEASE: Duration = Duration::from_millis(500);
 
@@ -88,14 +88,14 @@ pub async fn run(
     interval: Duration,
     ahead: Box<dyn Fn() + Send + Sync>,
 ) {
-    let carry_out = |writer, work, sync| carry_out(&uploads, &jobs, writer, work, sync);
+    let perform = |writer, work, sync| perform(&uploads, &jobs, writer, work, sync);
     // Four writes an interval, a sync at every third: what arrives just after a sync is synced within one interval. The lower
     // bound avoids a zero period, for which `tokio::time::interval` panics.
     let mut ticks = tokio::time::interval((interval / 4).max(Duration::from_millis(5)));
     // Without `Delay` the ticks that were missed during a slow write would all fire at once.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looks = tokio::time::interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checks = tokio::time::interval(CHECK_EVERY);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut writer = Some(writer);
     let (mut tick, mut tried_at, mut is_idle, mut is_blocked) = (0u64, Instant::now(), true, false);
     loop {
@@ -107,9 +107,9 @@ pub async fn run(
                 sync = tick % 3 == 0;
                 ahead();
             }
-            _ = looks.tick(), if is_idle => {
-                if uploads.wants_look() {
-                    (writer, is_idle, is_blocked) = carry_out(writer, uploads.no_work(), false).await;
+            _ = checks.tick(), if is_idle => {
+                if uploads.wants_check() {
+                    (writer, is_idle, is_blocked) = perform(writer, uploads.no_work(), false).await;
                 }
             }
         }
@@ -125,10 +125,10 @@ pub async fn run(
                 if !sync {
                     break;
                 }
-                (writer, is_idle, is_blocked) = carry_out(writer, uploads.no_work(), true).await;
+                (writer, is_idle, is_blocked) = perform(writer, uploads.no_work(), true).await;
                 break;
             };
-            (writer, is_idle, is_blocked) = carry_out(writer, work, sync).await;
+            (writer, is_idle, is_blocked) = perform(writer, work, sync).await;
             tried_at = Instant::now();
             // The sync that was due was part of this work.
             sync = false;
@@ -136,7 +136,7 @@ pub async fn run(
     }
 }
 
-async fn carry_out(
+async fn perform(
     uploads: &Arc<UploadQueue>,
     jobs: &Jobs,
     writer: Option<SpoolWriter>,
@@ -212,7 +212,7 @@ impl UploadQueue {
     }
 
     /// Whether an idle disk has to be checked: chunks lie on it, or it was in trouble.
-    fn wants_look(&self) -> bool {
+    fn wants_check(&self) -> bool {
         let state = self.lock();
         let was_in_trouble = state.disk.as_ref().is_some_and(|d| d.health.trouble_at().is_some());
         !state.stopped && (state.chunks.len() > state.in_memory.len() || was_in_trouble)

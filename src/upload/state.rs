@@ -58,7 +58,7 @@ pub(super) struct QueueState {
     /// Waits end at once.
     pub(super) interrupted: bool,
     pub(super) stopped: bool,
-    pub(super) clock_off_told: bool,
+    pub(super) clock_off_reported: bool,
     pub(super) clock_off: Option<i64>,
     pub(super) reports: VecDeque<Report>,
     /// Steps of chunks that the observer has not received yet.
@@ -71,13 +71,13 @@ pub(super) struct QueueState {
     pub(super) input: Rate,
     pub(super) disk: Option<Disk>,
     /// The warning that chunks of earlier sessions cannot be stored was given.
-    pub(super) recovered_told: bool,
+    pub(super) recovered_reported: bool,
     /// Sessions that earlier processes left.
     pub(super) leftovers: Leftovers,
     /// The last chunk of such a session has left the queue: the adopter must be woken.
     pub(super) gave_place: bool,
     /// The warning that `retry-timeout` drops chunks was given.
-    pub(super) expiry_told: bool,
+    pub(super) expiry_reported: bool,
     /// Bytes that the streaming thread waits to charge; 0 if it does not wait.
     pub(super) need: u64,
 }
@@ -326,8 +326,8 @@ impl QueueState {
             Err(behind) => -seconds(behind.duration()),
         };
         self.clock_off = (off.abs() > MAX_CLOCK_OFF).then_some(off);
-        if let (Some(off), false) = (self.clock_off, self.clock_off_told) {
-            self.clock_off_told = true;
+        if let (Some(off), false) = (self.clock_off, self.clock_off_reported) {
+            self.clock_off_reported = true;
             self.reports.push_back(Report::ClockOff(off));
         }
     }

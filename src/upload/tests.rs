@@ -122,8 +122,8 @@ struct Pair {
     model: Model,
     /// Attempts that were not aborted: ticket and sequence number.
     attempts: Vec<(Ticket, u64)>,
-    told_uploaded: Vec<u64>,
-    told_dropped: Vec<u64>,
+    reported_uploaded: Vec<u64>,
+    reported_dropped: Vec<u64>,
 }
 
 pub(super) fn limits(max_memory: u64, max_uploads: usize) -> UploadLimits {
@@ -144,8 +144,8 @@ impl Pair {
                 ..Model::default()
             },
             attempts: Vec::new(),
-            told_uploaded: Vec::new(),
-            told_dropped: Vec::new(),
+            reported_uploaded: Vec::new(),
+            reported_dropped: Vec::new(),
         }
     }
 
@@ -263,8 +263,8 @@ impl Pair {
         );
         while let Some(report) = self.uploads.take_report() {
             match report {
-                Report::Uploaded { summary, .. } => self.told_uploaded.push(summary.sequence),
-                Report::Dropped { summary, .. } => self.told_dropped.push(summary.sequence),
+                Report::Uploaded { summary, .. } => self.reported_uploaded.push(summary.sequence),
+                Report::Dropped { summary, .. } => self.reported_dropped.push(summary.sequence),
                 _ => {}
             }
         }
@@ -290,10 +290,14 @@ impl Pair {
             self.uploads.finished(ticket, stored, Confirmed::No);
         }
         self.compare();
-        let mut told: Vec<u64> = self.told_uploaded.iter().chain(&self.told_dropped).copied().collect();
-        told.sort_unstable();
-        assert!(told.iter().copied().eq(0..self.model.next), "{told:?} of {}", self.model.next);
-        assert_eq!(self.told_dropped.into_iter().collect::<BTreeSet<_>>(), self.model.dropped);
+        let mut reported: Vec<u64> = self.reported_uploaded.iter().chain(&self.reported_dropped).copied().collect();
+        reported.sort_unstable();
+        assert!(
+            reported.iter().copied().eq(0..self.model.next),
+            "{reported:?} of {}",
+            self.model.next
+        );
+        assert_eq!(self.reported_dropped.into_iter().collect::<BTreeSet<_>>(), self.model.dropped);
     }
 }
 

@@ -386,7 +386,7 @@ fn an_end_with_many_earlier_sessions_on_a_slow_disk_keeps_its_deadline() {
 }
 
 #[test]
-fn a_disk_that_does_not_answer_to_whatever_call_of_an_attempt_is_told_of_as_one_that_hangs() {
+fn a_disk_that_does_not_answer_to_whatever_call_of_an_attempt_is_reported_as_one_that_hangs() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for call in 0.. {
         let disk = SimDisk::new(1);

@@ -23,17 +23,17 @@ fn a_person_sees_how_much_is_left_while_an_eos_drains_and_then_the_end() {
     let text = said(&output);
     assert!(output.status.success(), "{text}");
     assert_eq!(chunks(&server).len(), 4);
-    let told: Vec<&str> = text
+    let reported: Vec<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("Progress: (gcssink-drain) "))
         .collect();
-    assert!(told.len() >= 3, "{text}");
+    assert!(reported.len() >= 3, "{text}");
     assert!(
-        told[0].ends_with(" to be stored") && told[0].contains(" chunks of ") && told[0].contains("kB"),
+        reported[0].ends_with(" to be stored") && reported[0].contains(" chunks of ") && reported[0].contains("kB"),
         "{text}"
     );
-    assert!(told[1].ends_with(" left to be stored"), "{text}");
-    assert_eq!(told.last(), Some(&"all chunks are stored"), "{text}");
+    assert!(reported[1].ends_with(" left to be stored"), "{text}");
+    assert_eq!(reported.last(), Some(&"all chunks are stored"), "{text}");
     let seconds = text.matches(" left to be stored").count();
     let took: f64 = text
         .split("Execution ended after 0:00:")
@@ -48,19 +48,19 @@ fn a_person_sees_how_much_is_left_while_an_eos_drains_and_then_the_end() {
 }
 
 #[test]
-fn an_eos_that_drains_in_vain_is_told_as_cancelled_before_the_error() {
+fn an_eos_that_drains_in_vain_is_reported_as_cancelled_before_the_error() {
     let server = GcsServer::spawn_thread();
     (0..50).for_each(|_| server.push_fault(Fault::StallBefore));
     let line = format!("{} ! {}", flv(3), sink("vain", &server, "drain-timeout=1500000000"));
     let output = launch(&line, &[]).wait_with_output().unwrap();
     let text = said(&output);
     assert!(!output.status.success(), "{text}");
-    let told: Vec<&str> = text
+    let reported: Vec<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("Progress: (gcssink-drain) "))
         .collect();
     assert!(
-        told[0].starts_with("3 chunks of ") && told.last().unwrap().ends_with(" are not stored"),
+        reported[0].starts_with("3 chunks of ") && reported.last().unwrap().ends_with(" are not stored"),
         "{text}"
     );
     assert!(
@@ -71,7 +71,7 @@ fn an_eos_that_drains_in_vain_is_told_as_cancelled_before_the_error() {
 }
 
 #[test]
-fn what_ctrl_c_without_e_loses_is_told_on_the_terminal_and_the_status_stays_0() {
+fn what_ctrl_c_without_e_loses_is_reported_on_the_terminal_and_the_status_stays_0() {
     let server = GcsServer::spawn_thread();
     (0..200).for_each(|_| server.push_fault(Fault::status(503)));
     let line = format!("{} ! {}", camera(), sink("ctrl-c", &server, "shutdown-timeout=300000000"));
@@ -83,14 +83,14 @@ fn what_ctrl_c_without_e_loses_is_told_on_the_terminal_and_the_status_stays_0() 
     assert_eq!(output.status.code(), Some(0), "{text}");
     let lost = "not stored within the shutdown-timeout of 300 ms and lost: ";
     assert_eq!(text.matches(lost).count(), 1, "{text}");
-    let told = text.lines().find(|line| line.contains(lost)).unwrap();
+    let reported = text.lines().find(|line| line.contains(lost)).unwrap();
     assert!(
-        told.contains("GStreamer-gcstreamer-WARNING") && told.contains("gcssink0"),
-        "{told}"
+        reported.contains("GStreamer-gcstreamer-WARNING") && reported.contains("gcssink0"),
+        "{reported}"
     );
     assert!(
-        told.contains(" chunk") && told.contains("kB") && told.contains("503") && told.contains("-e"),
-        "{told}"
+        reported.contains(" chunk") && reported.contains("kB") && reported.contains("503") && reported.contains("-e"),
+        "{reported}"
     );
 }
 
@@ -123,11 +123,14 @@ fn ctrl_c_with_a_spool_says_where_the_rest_waits() {
     let output = child.wait_with_output().unwrap();
     let text = said(&output);
     assert!(output.status.success(), "{text}");
-    let told = text
+    let reported = text
         .lines()
         .find(|line| line.contains("GStreamer-gcstreamer-WARNING"))
         .unwrap_or_default();
-    assert!(told.contains("which wait in spool-dir") && !told.contains("lost"), "{text}");
+    assert!(
+        reported.contains("which wait in spool-dir") && !reported.contains("lost"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -145,12 +148,12 @@ fn ctrl_c_of_a_line_whose_mp4_cannot_be_cut_says_so_on_the_terminal() {
     }
     interrupt(&child);
     let text = said(&child.wait_with_output().unwrap());
-    let told = text
+    let reported = text
         .lines()
         .find(|line| line.contains("GStreamer-gcstreamer-WARNING"))
         .unwrap_or_default();
     assert!(
-        told.contains("the MP4 is not fragmented") && told.contains("fragment-duration=1000"),
+        reported.contains("the MP4 is not fragmented") && reported.contains("fragment-duration=1000"),
         "{text}"
     );
 }
@@ -176,10 +179,10 @@ fn a_stop_before_any_key_unit_says_that_nothing_was_stored() {
         std::thread::sleep(Duration::from_millis(20));
     }
     line.stop();
-    let told = log.lock().unwrap().clone();
+    let reported = log.lock().unwrap().clone();
     assert!(
-        matches!(&told[..], [text] if text.contains("nothing was stored: ") && text.contains("key frame interval")),
-        "{told:?}"
+        matches!(&reported[..], [text] if text.contains("nothing was stored: ") && text.contains("key frame interval")),
+        "{reported:?}"
     );
 }
 
@@ -187,8 +190,8 @@ fn a_stop_before_any_key_unit_says_that_nothing_was_stored() {
 fn each_status_is_notified_once_to_the_last() {
     let server = GcsServer::spawn_thread();
     let line = Line::new(&flv(3), &server, "max-size-time=1000000000");
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let into = Arc::clone(&told);
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&reported);
     line.sink.connect_notify(Some("status"), move |sink, _| {
         let status = sink.property_value("status").serialize().unwrap().to_string();
         into.lock().unwrap().push(status);
@@ -197,11 +200,11 @@ fn each_status_is_notified_once_to_the_last() {
         line.play();
         assert_eq!(line.wait().0, End::Eos);
         line.stop();
-        let told = std::mem::take(&mut *told.lock().unwrap());
-        let mut once = told.clone();
+        let reported = std::mem::take(&mut *reported.lock().unwrap());
+        let mut once = reported.clone();
         once.dedup();
-        assert_eq!(told, once);
-        assert_eq!(told.first().map(String::as_str), Some("starting"));
-        assert_eq!(told.last().map(String::as_str), Some("stopped"));
+        assert_eq!(reported, once);
+        assert_eq!(reported.first().map(String::as_str), Some("starting"));
+        assert_eq!(reported.last().map(String::as_str), Some("stopped"));
     }
 }

@@ -25,7 +25,7 @@ fn times(element: &gst::Element) -> Vec<String> {
 
 /// Starts `element` as the second of two and stops it again. Returns the WARNINGs about its times; at least one is waited for if
 /// there is to be one.
-fn doubts(element: &gst::Element, is_told: bool) -> Vec<String> {
+fn doubts(element: &gst::Element, is_reported: bool) -> Vec<String> {
     let pipeline = gst::Pipeline::new();
     pipeline.set_auto_flush_bus(false);
     let source = gst::ElementFactory::make("fakesrc")
@@ -39,7 +39,7 @@ fn doubts(element: &gst::Element, is_told: bool) -> Vec<String> {
     let mut texts = Vec::new();
     let mut is_stopped = false;
     loop {
-        let limit = if is_told && texts.is_empty() { 20 } else { 0 };
+        let limit = if is_reported && texts.is_empty() { 20 } else { 0 };
         match bus.timed_pop_filtered(gst::ClockTime::from_seconds(limit), &[gst::MessageType::Warning]) {
             Some(message) => {
                 if let gst::MessageView::Warning(warning) = message.view() {
@@ -79,10 +79,10 @@ fn seconds_typed_for_nanoseconds_are_a_warning_at_the_start_for_every_time_prope
             for (typed, meant) in [(3600u64, 3600 * SECOND), (1, SECOND), (999_999, 999_999 * SECOND)] {
                 let element = make();
                 element.set_property(name, typed);
-                let told = doubts(&element, true);
-                assert_eq!(told.len(), 1, "{factory} {name}: {told:?}");
+                let reported = doubts(&element, true);
+                assert_eq!(reported.len(), 1, "{factory} {name}: {reported:?}");
                 let wanted = format!("{name} is {typed} ns; {typed} s is {meant}");
-                assert!(told[0].starts_with(&wanted), "{}", told[0]);
+                assert!(reported[0].starts_with(&wanted), "{}", reported[0]);
             }
         }
         // Neither the defaults nor a whole millisecond.
@@ -101,14 +101,18 @@ fn a_time_below_the_least_one_is_a_warning_and_the_default_is_used() {
     let (end, words) = line.wait();
     assert_eq!(end, End::Eos, "{words:?}");
     assert_eq!(chunks(&server).len(), 1);
-    let told: Vec<_> = words
+    let reported: Vec<_> = words
         .iter()
         .filter(|(kind, _)| *kind == "warning")
         .map(|(_, text)| text)
         .collect();
-    assert_eq!(told.len(), 2, "{words:?}");
-    assert!(told[0].contains("request-timeout is 50 ms") && told[0].contains("at least 100 ms") && told[0].contains("60 s"));
-    assert!(told[1].contains("spool-sync-interval is 0 s") && told[1].contains("at least 20 ms"));
+    assert_eq!(reported.len(), 2, "{words:?}");
+    assert!(
+        reported[0].contains("request-timeout is 50 ms")
+            && reported[0].contains("at least 100 ms")
+            && reported[0].contains("60 s")
+    );
+    assert!(reported[1].contains("spool-sync-interval is 0 s") && reported[1].contains("at least 20 ms"));
 }
 
 #[test]
@@ -121,8 +125,9 @@ fn seconds_typed_for_nanoseconds_while_it_runs_are_a_warning_too() {
     );
     line.play();
     line.sink.set_property("drain-timeout", 30u64);
-    let is_told = |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Warning(w) if w.error().message().contains(" ns; "));
-    let (_, words) = line.wait_for(Duration::from_secs(20), is_told);
+    let is_reported =
+        |m: &gst::MessageRef| matches!(m.view(), gst::MessageView::Warning(w) if w.error().message().contains(" ns; "));
+    let (_, words) = line.wait_for(Duration::from_secs(20), is_reported);
     let text = &words.last().unwrap().1;
     assert!(text.starts_with("drain-timeout is 30 ns; 30 s is 30000000000"), "{text}");
 }
@@ -167,7 +172,7 @@ fn what_is_said_once_is_said_once_for_all_fragments_of_a_splitmuxsink() {
     let said = said_over_three_fragments(&server, ",shutdown-timeout=(guint64)30");
     assert_eq!(chunks(&server).len(), 3);
     for text in ["shutdown-timeout is 30 ns; 30 s is 30000000000", "uploads work; "] {
-        let count = said.iter().filter(|(_, told)| told.starts_with(text)).count();
+        let count = said.iter().filter(|(_, reported)| reported.starts_with(text)).count();
         assert_eq!(count, 1, "{text}: {said:?}");
     }
 }
@@ -304,8 +309,8 @@ fn a_property_that_is_for_before_the_start_is_refused_with_a_warning_while_it_ru
                     break;
                 }
             }
-            let told = log.lock().unwrap().iter().filter(|text| text.contains(&wanted)).count();
-            assert_eq!(told, 1, "{factory}: {:?}", log.lock().unwrap());
+            let reported = log.lock().unwrap().iter().filter(|text| text.contains(&wanted)).count();
+            assert_eq!(reported, 1, "{factory}: {:?}", log.lock().unwrap());
             log.lock().unwrap().clear();
         }
         assert!(locked > 8, "{factory}: {locked}");

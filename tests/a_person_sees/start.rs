@@ -131,17 +131,18 @@ fn the_words_of_an_outage_and_of_a_full_memory_have_units_that_a_person_reads() 
         matches!(&end, End::Error(text) if text.contains("drain-timeout of 1.5 s")),
         "{end:?}"
     );
-    let told: Vec<&String> = words
+    let reported: Vec<&String> = words
         .iter()
         .filter(|(kind, _)| *kind != "element")
         .map(|(_, text)| text)
         .collect();
     assert!(
-        told.iter()
+        reported
+            .iter()
             .any(|text| text.starts_with("uploads fail: ") && text.contains("MB")),
-        "{told:#?}"
+        "{reported:#?}"
     );
-    for text in told {
+    for text in reported {
         // What stands behind an ERROR's own text is the debug string.
         let text = text.split("src/").next().unwrap();
         assert_eq!(long_number(text), None, "{text}");

@@ -49,8 +49,9 @@ pub fn launch_under(tracer: &[&str], words: &str, environment: &[(&str, &str)]) 
 /// The ERRORs that a line of `gst-launch-1.0` printed, but for the one of `docs/troubleshooting.md` that says nothing of the
 /// recording: on the way to NULL the PAUSE and the CLOSE of `rtspsrc` race, whatever the sink is.
 pub fn errors(said: &str) -> Vec<&str> {
-    let told = said.split("ERROR: ").skip(1);
-    told.filter(|e| !(e.contains("GstRTSPSrc") && e.contains("Could not send message.")))
+    let reported = said.split("ERROR: ").skip(1);
+    reported
+        .filter(|e| !(e.contains("GstRTSPSrc") && e.contains("Could not send message.")))
         .collect()
 }
 

@@ -66,8 +66,8 @@ impl Recording {
 /// Each of these has warned once at most, and all that it recorded is in the bucket, these inputs, and no more in its spool.
 fn all_went_well(said: &str, server: &GcsServer, folder: &tempfile::TempDir, calls: &[&str], inputs: &[&[u8]]) {
     for call in calls {
-        let told = warned(said, call);
-        assert!(told.len() <= 1, "{call}: {told:#?}");
+        let reported = warned(said, call);
+        assert!(reported.len() <= 1, "{call}: {reported:#?}");
         all_sessions(server, call, inputs);
         assert_eq!(left(folder, call), 0, "{call}: what was stored is removed");
     }
@@ -96,16 +96,16 @@ fn whichever_call_does_not_return_in_mid_recording_the_camera_and_all_its_chunks
     recording.until_all_stored(&all, 3);
     recording.stuck_at_most(all.len());
     std::fs::remove_file(recording.flag()).unwrap();
-    let told: Vec<&str> = CALLS
+    let reported: Vec<&str> = CALLS
         .into_iter()
         .filter(|call| !warned(&recording.said(), call).is_empty())
         .collect();
-    for call in &told {
+    for call in &reported {
         assert!(posted(&recording.said(), call, "degraded"), "{call}: {}", recording.said());
     }
     // The words of an INFO are printed without its element.
     let works = || recording.said().matches("takes chunks again").count();
-    recording.until("not all of them are used again", || works() == told.len());
+    recording.until("not all of them are used again", || works() == reported.len());
     recording.until_all_stored(&all, 2);
     let (said, server, folder) = recording.interrupt(Duration::from_secs(35));
     let input = std::fs::read(folder.path().join("input")).unwrap();

@@ -233,9 +233,9 @@ impl Bucket {
         }
         if limit == usize::MAX {
             pacer.sent_whole();
-            let told = (data.len() as u64, crc32c::crc32c(&data));
+            let reported = (data.len() as u64, crc32c::crc32c(&data));
             assert_eq!(
-                told,
+                reported,
                 (request.size, request.crc32c),
                 "{}: the bytes are what was said of them",
                 request.name
@@ -268,7 +268,7 @@ impl Bucket {
             data,
             generation,
         };
-        let stored = told(&object, state.seconds_ahead);
+        let stored = reported(&object, state.seconds_ahead);
         state.objects.insert(request.name.clone(), object);
         stored
     }
@@ -282,7 +282,7 @@ fn sequence(request: &ObjectRequest) -> u64 {
     request.metadata["sequence"].parse().unwrap()
 }
 
-fn told(object: &Object, seconds_ahead: i64) -> Stored {
+fn reported(object: &Object, seconds_ahead: i64) -> Stored {
     Stored {
         generation: object.generation,
         size: object.data.len() as u64,
@@ -330,7 +330,7 @@ impl ObjectWriter for Bucket {
                 return self.answered(Class::Permanent, 403);
             }
             let state = self.state();
-            let found = state.objects.get(name).map(|object| told(object, state.seconds_ahead));
+            let found = state.objects.get(name).map(|object| reported(object, state.seconds_ahead));
             drop(state);
             found.map_or_else(|| self.answered(Class::Permanent, 404), Ok)
         })

@@ -12,9 +12,9 @@ use gcstreamer_schema::Container;
 use gcstreamer_schema::name::Template;
 use gcstreamer_storage::Endpoint;
 use gstgcstreamer::base::clock::Clock;
+use gstgcstreamer::flow::bucket_endpoint::BucketEndpoint;
 use gstgcstreamer::flow::group::Group;
 use gstgcstreamer::flow::member::Member;
-use gstgcstreamer::flow::site::Site;
 use gstgcstreamer::ingest::message::{Message, Poster, Refusal, Wait};
 use gstgcstreamer::ingest::object::{ObjectBuilder, ObjectSettings};
 use gstgcstreamer::ingest::stream::Ingest;
@@ -161,7 +161,10 @@ impl Camera {
             SpoolUse::Memory => queue,
             way => queue.with_disk(way == SpoolUse::Overflow),
         });
-        let flow = Arc::new(Member::new(Group::join(""), Site::of(&folder.path().to_string_lossy(), "b")));
+        let flow = Arc::new(Member::new(
+            Group::join(""),
+            BucketEndpoint::of(&folder.path().to_string_lossy(), "b"),
+        ));
         flow.group().set(Some(setup.rate), Some(0.0));
         let parts = Parts {
             chunker: Chunker::new(limits, hint),

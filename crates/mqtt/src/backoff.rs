@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_a_minute_and_begin_anew_only_after_a_minute_of_life() {
+    fn pauses_double_up_to_a_minute_and_begin_again_only_after_a_minute_of_life() {
         let mut backoff = Backoff::default();
         let mut fail = |lived| {
             backoff

@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_reason_code_of_mqtt_5_has_its_own_cause_and_not_that_of_a_refused_login() {
-        for (code, says) in [
+        for (code, expected) in [
             (0x84, "does not speak MQTT 3.1.1"),
             (0x85, "client id"),
             (0x86, "username and password-file"),
@@ -317,7 +317,7 @@ mod tests {
             (0x8a, "banned"),
         ] {
             let text = refused(code, Login::Password);
-            assert!(text.contains(says), "{code}: {text}");
+            assert!(text.contains(expected), "{code}: {text}");
             assert!(!text.contains("likely causes"), "{code}: {text}");
         }
         assert!(refused(0x86, Login::Token).contains("public half"));

@@ -130,7 +130,7 @@ fn each_key_that_cannot_sign_has_a_text_of_its_own() {
     )
     .unwrap();
     std::fs::write(keys.path("torn.pem"), rsa.get(..800).unwrap()).unwrap();
-    for (name, says) in [
+    for (name, expected) in [
         ("small.pem", "1024 bits"),
         ("public.pem", "public key"),
         ("encrypted.pem", "encrypted"),
@@ -148,7 +148,7 @@ fn each_key_that_cannot_sign_has_a_text_of_its_own() {
     ] {
         let text = check(&keys.path(name)).unwrap_err().to_string();
         assert!(
-            text.contains(says) && text.contains("private-key-file") && text.contains(name),
+            text.contains(expected) && text.contains("private-key-file") && text.contains(name),
             "{name}: {text}"
         );
         assert!(!text.contains(body.get(..40).unwrap()), "{name}: {text}");
@@ -172,15 +172,15 @@ fn a_clock_that_was_never_set_signs_nothing_and_says_so() {
 
 #[cfg(unix)]
 #[test]
-fn a_key_that_others_can_read_is_told() {
+fn a_key_that_others_can_read_is_reported() {
     use std::os::unix::fs::PermissionsExt;
     let keys = Keys::new("mode");
     keys.openssl("ecparam -genkey -name prime256v1 -noout -out key.pem");
     let path = keys.path("key.pem");
-    for (mode, told) in [(0o600, false), (0o400, false), (0o640, true), (0o644, true)] {
+    for (mode, reported) in [(0o600, false), (0o400, false), (0o640, true), (0o644, true)] {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         let text = open_to_others("private-key-file", &path);
-        assert_eq!(text.is_some(), told, "{mode:o}");
+        assert_eq!(text.is_some(), reported, "{mode:o}");
         assert!(text.is_none_or(|text| text.contains("chmod 600")));
     }
 }

@@ -70,7 +70,7 @@ mod version1;
 
 pub use jwt::TokenError;
 pub use key::KeyError;
-pub use subscriber::{Heard, Subscriber};
+pub use subscriber::{Incoming, Subscriber};
 pub use tls::TlsError;
 
 use publish_interval::PublishInterval;

@@ -24,7 +24,7 @@ const MAX_INCOMING: usize = 16 << 20;
 
 /// What a subscriber receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Incoming {
     /// The broker accepted the connection; retained messages follow.
     Connected,
     /// A message that was published now, or that the broker had retained.
@@ -89,9 +89,9 @@ impl Subscriber {
         })
     }
 
-    /// Waits for the next event. After [`Heard::Lost`] it first pauses: 1 s, doubling up to a minute. Must be called inside
+    /// Waits for the next event. After [`Incoming::Lost`] it first pauses: 1 s, doubling up to a minute. Must be called inside
     /// tokio. Cancel safe: nothing is lost, but a cancelled pause starts again.
-    pub async fn next(&mut self) -> Heard {
+    pub async fn next(&mut self) -> Incoming {
         loop {
             if self.connection.is_none() {
                 tokio::time::sleep(self.pause).await;
@@ -104,7 +104,7 @@ impl Subscriber {
                 Received::Connected => {
                     connection.subscribe(self.filters.clone());
                     self.is_outage = false;
-                    return Heard::Connected;
+                    return Incoming::Connected;
                 }
                 Received::Message {
                     topic,
@@ -112,13 +112,13 @@ impl Subscriber {
                     retained,
                     ..
                 } => {
-                    return Heard::Message {
+                    return Incoming::Message {
                         topic,
                         payload,
                         retained,
                     };
                 }
-                Received::Subscribed(refused) if !refused.is_empty() => return Heard::Refused(refused),
+                Received::Subscribed(refused) if !refused.is_empty() => return Incoming::Refused(refused),
                 Received::Acknowledged | Received::Subscribed(_) => {}
                 Received::Lost(text) => return self.lost(text),
                 Received::Disconnected => return self.lost("the connection was closed".into()),
@@ -159,7 +159,7 @@ impl Subscriber {
         Ok(())
     }
 
-    fn lost(&mut self, text: String) -> Heard {
+    fn lost(&mut self, text: String) -> Incoming {
         let lived = if self.connection.take().is_some() {
             self.opened.elapsed()
         } else {
@@ -168,6 +168,6 @@ impl Subscriber {
         let jitter = Duration::from_millis(RandomState::new().build_hasher().finish() % 1000);
         self.pause = self.backoff.failed(lived, jitter);
         self.is_outage = true;
-        Heard::Lost(text)
+        Incoming::Lost(text)
     }
 }

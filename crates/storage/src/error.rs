@@ -9,9 +9,9 @@ use google_cloud_gax::error::CredentialsError;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
-use super::causes::{Reason, certificate_hint, chain, told};
+use super::body_source::SourceError;
+use super::error_text::{Reason, certificate_hint, chain, error_text};
 use super::http_client::CONNECT_LIMIT;
-use super::source::SourceError;
 use super::token_wait::TOKEN_LIMIT;
 use super::watchdog::{Phase, Stalled};
 use gcstreamer_schema::redact;
@@ -63,7 +63,7 @@ impl WriteError {
     /// a gateway timeout or a server error, if another request for the same object is under way (409), and if only the session of
     /// a resumable upload is lost.
     #[must_use]
-    pub fn says_nothing_was_stored(&self) -> bool {
+    pub fn means_nothing_was_stored(&self) -> bool {
         match self.http_status {
             _ if self.may_be_stored => false,
             Some(408 | 409 | 425 | 499) => false,
@@ -85,7 +85,7 @@ pub(crate) struct Target<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Store,
-    Look,
+    GetMetadata,
     Delete,
     List,
     Read,
@@ -115,7 +115,7 @@ impl Action {
     fn verb(self) -> &'static str {
         match self {
             Self::Store => "storing",
-            Self::Look => "looking at",
+            Self::GetMetadata => "looking at",
             Self::Delete => "deleting",
             Self::List => "listing",
             Self::Read => "reading",
@@ -125,7 +125,7 @@ impl Action {
     fn permission(self) -> &'static str {
         match self {
             Self::Store => "give the account storage.objects.create on the bucket (roles/storage.objectCreator)",
-            Self::Look => "storage.objects.get on the bucket is missing",
+            Self::GetMetadata => "storage.objects.get on the bucket is missing",
             Self::Delete => "storage.objects.delete on the bucket is missing",
             Self::List => "give the account storage.objects.list on the bucket (roles/storage.objectViewer)",
             Self::Read => "give the account storage.objects.get on the bucket (roles/storage.objectViewer)",
@@ -218,7 +218,7 @@ impl Target<'_> {
         let hint = situation.token_hint();
         self.fail(
             class,
-            &format!("no access token: {}{}{hint}", told(error), certificate_hint(error)),
+            &format!("no access token: {}{}{hint}", error_text(error), certificate_hint(error)),
         )
     }
 
@@ -240,7 +240,7 @@ impl Target<'_> {
         };
         self.fail(
             Class::Transient,
-            &format!("{limit}{}{}", told(error), certificate_hint(error)),
+            &format!("{limit}{}{}", error_text(error), certificate_hint(error)),
         )
     }
 
@@ -252,7 +252,7 @@ impl Target<'_> {
         )
     }
 
-    /// Creates the error for a failed request whose body is a [`Source`](super::source::Source).
+    /// Creates the error for a failed request whose body is a [`Source`](super::body_source::Source).
     pub(crate) fn http_error(self, error: &reqwest::Error) -> WriteError {
         let of_source = chain(error).find_map(|cause| cause.downcast_ref::<SourceError>());
         of_source.map_or_else(|| self.broken(error), |error| self.of_source(error))
@@ -343,7 +343,7 @@ fn retry_after(headers: &HeaderMap, server_date: Option<SystemTime>) -> Option<D
 
 #[cfg(test)]
 mod tests {
-    use super::super::causes::reason_of;
+    use super::super::error_text::reason_of;
     use super::*;
 
     const TARGET: Target<'static> = Target {
@@ -356,7 +356,7 @@ mod tests {
         metadata_server: false,
     };
 
-    fn said(text: &str) -> Reason {
+    fn stated(text: &str) -> Reason {
         Reason::of_text(text)
     }
 
@@ -368,7 +368,7 @@ mod tests {
     }
 
     fn class(status: u16) -> Class {
-        TARGET.refused(status, &HeaderMap::new(), &said(""), PLAIN).class
+        TARGET.refused(status, &HeaderMap::new(), &stated(""), PLAIN).class
     }
 
     #[test]
@@ -394,7 +394,7 @@ mod tests {
         ] {
             assert_eq!(class(status), want, "{status}");
         }
-        let busy = TARGET.refused(503, &headers(&[("retry-after", "7")]), &said(""), PLAIN);
+        let busy = TARGET.refused(503, &headers(&[("retry-after", "7")]), &stated(""), PLAIN);
         assert_eq!(
             (busy.class, busy.retry_after),
             (Class::Throttled, Some(Duration::from_secs(7)))
@@ -429,8 +429,8 @@ mod tests {
             ..PLAIN
         };
         let says = |status, situation| {
-            let error = TARGET.refused(status, &HeaderMap::new(), &said(""), situation);
-            error.says_nothing_was_stored()
+            let error = TARGET.refused(status, &HeaderMap::new(), &stated(""), situation);
+            error.means_nothing_was_stored()
         };
         for status in [400, 401, 403, 404, 411, 412, 413, 416, 429] {
             assert!(says(status, PLAIN), "{status}");
@@ -441,14 +441,14 @@ mod tests {
         for status in [400, 404, 409, 410, 416] {
             assert!(!says(status, session), "{status}: the session may have been finished");
         }
-        assert!(!TARGET.fail(Class::Transient, "reset").says_nothing_was_stored());
+        assert!(!TARGET.fail(Class::Transient, "reset").means_nothing_was_stored());
     }
 
     #[test]
-    fn quota_told_as_403_is_throttling_and_a_lost_session_is_no_missing_bucket() {
+    fn quota_reported_as_403_is_throttling_and_a_lost_session_is_no_missing_bucket() {
         assert_eq!(
             TARGET
-                .refused(403, &HeaderMap::new(), &said("User Rate Limit Exceeded"), PLAIN)
+                .refused(403, &HeaderMap::new(), &stated("User Rate Limit Exceeded"), PLAIN)
                 .class,
             Class::Throttled
         );
@@ -462,16 +462,16 @@ mod tests {
             ..PLAIN
         };
         assert_eq!(
-            TARGET.refused(410, &HeaderMap::new(), &said(""), session).class,
+            TARGET.refused(410, &HeaderMap::new(), &stated(""), session).class,
             Class::Transient
         );
         assert_eq!(
-            TARGET.refused(404, &HeaderMap::new(), &said(""), session).class,
+            TARGET.refused(404, &HeaderMap::new(), &stated(""), session).class,
             Class::Transient
         );
         let crc = "Provided CRC32C \"a\" doesn't match calculated CRC32C \"b\".";
         assert_eq!(
-            TARGET.refused(400, &HeaderMap::new(), &said(crc), PLAIN).class,
+            TARGET.refused(400, &HeaderMap::new(), &stated(crc), PLAIN).class,
             Class::Transient
         );
     }
@@ -481,7 +481,7 @@ mod tests {
         let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
         let wait = |value| {
             TARGET
-                .refused(429, &headers(&[date, ("retry-after", value)]), &said(""), PLAIN)
+                .refused(429, &headers(&[date, ("retry-after", value)]), &stated(""), PLAIN)
                 .retry_after
         };
         assert_eq!(wait("120"), Some(Duration::from_secs(120)));
@@ -496,7 +496,7 @@ mod tests {
         let error = TARGET.refused(
             401,
             &headers(&[("date", "Sun, 06 Nov 1994 08:49:37 GMT")]),
-            &said("Invalid Credentials"),
+            &stated("Invalid Credentials"),
             PLAIN,
         );
         assert!(error.message.contains("the clock of this machine is off by"), "{error}");
@@ -507,7 +507,7 @@ mod tests {
     #[test]
     fn the_text_says_what_was_stored_the_number_the_reason_and_the_next_step() {
         let reason = "cam@p.iam.gserviceaccount.com does not have storage.objects.create access.";
-        let error = TARGET.refused(403, &HeaderMap::new(), &said(reason), PLAIN);
+        let error = TARGET.refused(403, &HeaderMap::new(), &stated(reason), PLAIN);
         for part in ["storing gs://b/cam/1.flv", "403", "cam@p.iam", "roles/storage.objectCreator"] {
             assert!(error.message.contains(part), "{part}: {error}");
         }
@@ -518,7 +518,7 @@ mod tests {
         let error = TARGET.refused(
             401,
             &HeaderMap::new(),
-            &said("token ya29.SECRET of Bearer SECRET refused"),
+            &stated("token ya29.SECRET of Bearer SECRET refused"),
             PLAIN,
         );
         assert!(!error.to_string().contains("SECRET"), "{error}");

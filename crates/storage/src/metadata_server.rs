@@ -63,11 +63,11 @@ pub(crate) struct MetadataServer {
     http: reqwest::Client,
     url: String,
     quota_project: Option<String>,
-    held: Mutex<Held>,
+    held: Mutex<Renewal>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct Renewal {
     token: Option<Token>,
     /// No renewal before this time while the token is usable: one is in progress, or has failed.
     renew_at: Option<Instant>,
@@ -119,7 +119,7 @@ impl MetadataServer {
         let Some(token) = held.token.clone().filter(|token| token.has_left(USABLE)) else {
             // The lock is held during the request: nothing can be sent without a token, so all callers wait for the same answer.
             let fetched = self.fetch().await?;
-            *held = Held {
+            *held = Renewal {
                 token: Some(fetched.clone()),
                 renew_at: None,
             };
@@ -135,7 +135,7 @@ impl MetadataServer {
         let Ok(Ok(renewed)) = timeout(PATIENCE, self.fetch()).await else {
             return Ok(token);
         };
-        *self.held.lock().await = Held {
+        *self.held.lock().await = Renewal {
             token: Some(renewed.clone()),
             renew_at: None,
         };

@@ -12,9 +12,9 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 
 use super::Stored;
-use super::causes::{Reason, reason_of, told};
 use super::client_pool::Client;
 use super::error::{Class, Situation, Target, WriteError};
+use super::error_text::{Reason, error_text, reason_of};
 use super::token_wait::NoAnswer;
 
 /// Maximum length of an answer in bytes. Those of Cloud Storage have a few KiB; one that never ends must not fill the memory.
@@ -91,7 +91,7 @@ impl Client {
         let (status, headers) = (response.status(), response.headers().clone());
         let (body, is_whole) = match read(response, MAX_ANSWER).await {
             Ok(read) => read,
-            Err(error) if status.is_success() => return Err(target.unreadable(&told(&error))),
+            Err(error) if status.is_success() => return Err(target.unreadable(&error_text(&error))),
             Err(error) => return Err(target.broken(&error)),
         };
         let unread = match (is_whole, is_coded(&headers)) {
@@ -167,16 +167,16 @@ impl Description {
 
 /// Returns the object that the JSON describes; `None` if it names another one than was requested.
 fn stored(body: &[u8], target: Target<'_>) -> Option<Stored> {
-    let said = Description::parse(body).ok()?;
-    let is_other = |said: &str, wanted| !said.is_empty() && said != wanted;
-    if is_other(&said.name, target.name) || is_other(&said.bucket, target.bucket) {
+    let stated = Description::parse(body).ok()?;
+    let is_other = |stated: &str, wanted| !stated.is_empty() && stated != wanted;
+    if is_other(&stated.name, target.name) || is_other(&stated.bucket, target.bucket) {
         return None;
     }
     Some(Stored {
-        generation: said.generation?,
-        size: said.size?,
-        crc32c: said.crc32c,
-        created: said.created,
+        generation: stated.generation?,
+        size: stated.size?,
+        crc32c: stated.crc32c,
+        created: stated.created,
     })
 }
 
@@ -208,7 +208,7 @@ mod tests {
         let json =
             br#"{"generation":"1700000000000001","size":"12","crc32c":"SZYC0g==","timeCreated":"1994-11-06T08:49:37.000Z"}"#;
         let target = Target {
-            action: Action::Look,
+            action: Action::GetMetadata,
             bucket: "b",
             name: "n",
         };

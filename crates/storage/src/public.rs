@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Client;
 
-use super::causes::told;
+use super::error_text::error_text;
 use super::http_client::http_client;
 use super::object_api::read;
 
@@ -33,7 +33,7 @@ pub enum PublicError {
 /// # Errors
 /// [`PublicError`].
 pub async fn read_public(url: &str, limit: usize) -> Result<Vec<u8>, PublicError> {
-    let broken = |error: reqwest::Error| PublicError::Broken(told(&error));
+    let broken = |error: reqwest::Error| PublicError::Broken(error_text(&error));
     let client = http_client().map_err(broken)?;
     tokio::time::timeout(LIMIT, get(&client, url, limit))
         .await
@@ -41,7 +41,7 @@ pub async fn read_public(url: &str, limit: usize) -> Result<Vec<u8>, PublicError
 }
 
 async fn get(client: &Client, url: &str, limit: usize) -> Result<Vec<u8>, PublicError> {
-    let broken = |error: reqwest::Error| PublicError::Broken(told(&error));
+    let broken = |error: reqwest::Error| PublicError::Broken(error_text(&error));
     let response = client.get(url).send().await.map_err(broken)?;
     if !response.status().is_success() {
         return Err(PublicError::Status(response.status().as_u16()));

@@ -14,9 +14,9 @@ use gcstreamer_schema::limits::{check_bucket, check_object_name};
 use reqwest::header::RANGE;
 use reqwest::{Method, Response};
 
-use super::causes::{Reason, reason_of, told};
 use super::client_pool::{Client, SharedClient};
 use super::error::{Action, Class, Situation, Target, WriteError};
+use super::error_text::{Reason, error_text, reason_of};
 use super::listing::{ListQuery, Page};
 use super::object_api::{encoded, read};
 use super::{ClientPool, Credentials, DEFAULT_REQUEST_TIMEOUT, Endpoint};
@@ -197,18 +197,18 @@ async fn open(client: &Client, target: Target<'_>, generation: i64, range: &Rang
     if response.status().as_u16() != 206 && range.start > 0 {
         return Err(target.fail(Class::Transient, "the server ignores the range that was asked for"));
     }
-    let said = response
+    let stated = response
         .headers()
         .get("x-goog-generation")
         .and_then(|value| value.to_str().ok());
-    if said.is_some_and(|said| said != generation.to_string()) {
+    if stated.is_some_and(|stated| stated != generation.to_string()) {
         return Err(target.fail(
             Class::Transient,
             "the answer is of another generation; a cache stands between",
         ));
     }
     // Emulators omit the generation. A login page sends neither a generation nor a range.
-    if said.is_none() && response.status().as_u16() != 206 {
+    if stated.is_none() && response.status().as_u16() != 206 {
         let what = "the answer names no generation and is no range; a login page or a proxy stands between";
         return Err(target.fail(Class::Transient, what));
     }
@@ -233,7 +233,7 @@ async fn send(client: &Client, target: Target<'_>, url: String, range: Option<&s
     let why = match read(response, MAX_REASON).await {
         Ok((body, true)) => reason_of(&body),
         Ok((_, false)) => Reason::of_text("the explanation is longer than 64 KiB"),
-        Err(error) => Reason::of_text(told(&error)),
+        Err(error) => Reason::of_text(error_text(&error)),
     };
     Err(target.refused(status, &headers, &why, situation))
 }

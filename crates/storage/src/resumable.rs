@@ -11,12 +11,12 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
 use reqwest::{RequestBuilder, Url};
 
+use super::body_source::{Source, SourceError};
 use super::client_pool::Client;
 use super::endpoint::is_google_host;
 use super::error::{Class, Situation, Target, WriteError};
 use super::object_api::Description;
 use super::single_shot::{resource, streamed};
-use super::source::{Source, SourceError};
 use super::watchdog::Progress;
 use super::{ObjectRequest, Pacer};
 
@@ -30,7 +30,7 @@ const MAX_READS: u32 = 2;
 const MAX_SENT: u64 = 8;
 
 /// What the server has of a session.
-enum Held {
+enum ServerState {
     /// The finished object.
     Object(Description),
     /// This many bytes, from the beginning.
@@ -122,8 +122,8 @@ impl Session<'_> {
         while reads < MAX_READS && progress.sent() < max_sent {
             reads += 1;
             match self.send(offset, pacer, progress).await {
-                Ok(Held::Object(object)) => return Ok(object),
-                Ok(Held::Bytes(_)) => {}
+                Ok(ServerState::Object(object)) => return Ok(object),
+                Ok(ServerState::Bytes(_)) => {}
                 Err(error) if reads < MAX_READS && is_broken(&error) && progress.sent() > 0 => {
                     tokio::time::sleep(RESUME_AFTER).await;
                 }
@@ -132,8 +132,8 @@ impl Session<'_> {
             }
             is_first = false;
             match self.held().await.map_err(later)? {
-                Held::Object(object) => return Ok(object),
-                Held::Bytes(held) => {
+                ServerState::Object(object) => return Ok(object),
+                ServerState::Bytes(held) => {
                     // Compared with the maximum, not with the last answer: a server whose offset goes back and forth would never
                     // end the loop.
                     if held > furthest {
@@ -147,7 +147,7 @@ impl Session<'_> {
     }
 
     /// Sends the bytes from `offset` to the end.
-    async fn send(&self, offset: u64, pacer: &Arc<dyn Pacer>, progress: &Arc<Progress>) -> Result<Held, WriteError> {
+    async fn send(&self, offset: u64, pacer: &Arc<dyn Pacer>, progress: &Arc<Progress>) -> Result<ServerState, WriteError> {
         let size = self.request.size;
         let source = Source::from(&self.request.body, offset, Arc::clone(pacer), Arc::clone(progress));
         let source = source.map_err(|error| self.target.of_source(&error))?;
@@ -161,7 +161,7 @@ impl Session<'_> {
     }
 
     /// Asks the server how many bytes it has.
-    async fn held(&self) -> Result<Held, WriteError> {
+    async fn held(&self) -> Result<ServerState, WriteError> {
         let call = self.put().await?.header(CONTENT_RANGE, "bytes */*");
         self.answer(call.header(CONTENT_LENGTH, 0)).await
     }
@@ -172,16 +172,16 @@ impl Session<'_> {
         self.client.authorized(call, self.target, self.client.situation(true)).await
     }
 
-    async fn answer(&self, call: RequestBuilder) -> Result<Held, WriteError> {
+    async fn answer(&self, call: RequestBuilder) -> Result<ServerState, WriteError> {
         let response = call.send().await.map_err(|error| self.target.http_error(&error))?;
         // 308 is "Resume Incomplete" here; its body has no meaning and is not read.
         if response.status().as_u16() == 308 {
-            return Ok(Held::Bytes(held_bytes(response.headers())));
+            return Ok(ServerState::Bytes(held_bytes(response.headers())));
         }
         let situation = self.client.situation(true);
         let answer = self.client.answer(response, self.target, situation).await?;
         let object = Description::parse(&answer).map_err(|why| self.target.unreadable(&why))?;
-        Ok(Held::Object(object))
+        Ok(ServerState::Object(object))
     }
 }
 

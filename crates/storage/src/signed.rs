@@ -12,7 +12,7 @@ use google_cloud_auth::signer::{Signer, SigningError};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::causes::told;
+use super::error_text::error_text;
 use super::http_client::http_client;
 use super::object_api::encoded;
 use super::own_tasks::OwnTasks;
@@ -67,7 +67,7 @@ impl UrlSigner {
             return Err(SignError::NoCredentials(endpoint.as_str().to_owned()));
         }
         // Sets up TLS, without which the crates that fetch tokens panic.
-        http_client().map_err(|error| SignError::Failed(told(&error)))?;
+        http_client().map_err(|error| SignError::Failed(error_text(&error)))?;
         let (signer, universe_domain) = credentials.signer().await?;
         Ok(Self {
             origin: endpoint.origin_and_host(universe_domain.as_deref()).0,
@@ -95,7 +95,7 @@ impl UrlSigner {
             Ok(Err(error)) => {
                 // A refused token ends its refresher: the next use builds another signer.
                 *self.built.lock().await = None;
-                Err(SignError::Failed(told(&error)))
+                Err(SignError::Failed(error_text(&error)))
             }
             Err(NoAnswer) => {
                 let limit = span(TOKEN_LIMIT);

@@ -12,10 +12,10 @@ use reqwest::multipart::{Form, Part};
 use serde_json::{Map, Value, json};
 
 use super::ObjectRequest;
+use super::body_source::Source;
 use super::client_pool::Client;
 use super::error::{Target, WriteError};
 use super::object_api::{Description, encoded};
-use super::source::Source;
 
 impl Client {
     /// Stores an object that must not exist yet. Returns the server's description of it.

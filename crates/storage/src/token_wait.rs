@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_begins_the_time_anew() {
+    async fn an_answer_begins_the_time_again() {
         let wait = TokenWait::default();
         assert!(timeout(TOKEN_LIMIT / 2, wait.answer(pending::<()>())).await.is_err());
         assert_eq!(wait.answer(ready(5)).await, Ok(5));

@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::body_source::Source;
 use super::client_pool::{Client, SharedClient};
 use super::error::{Action, Class, Target, WriteError};
 use super::object_api::Description;
-use super::source::Source;
 use super::watchdog::{Progress, watch};
 use super::{BoxFuture, ClientPool, Credentials, DEFAULT_REQUEST_TIMEOUT, Endpoint, ObjectRequest, ObjectWriter, Pacer, Stored};
 use gcstreamer_schema::limits::{check_bucket, check_metadata, check_object_name};
@@ -68,7 +68,7 @@ impl GcsWriter {
         };
         let client = self.client.get(target).await?;
         let resumable = self.resumable_from.is_some_and(|size| request.size >= size);
-        let said = if resumable {
+        let stated = if resumable {
             match client.begin(request, target).await {
                 Ok(session) => session.store(&pacer, progress).await,
                 Err(error) => Err(error),
@@ -77,7 +77,7 @@ impl GcsWriter {
             let source = Source::new(&request.body, pacer, progress.clone());
             client.store(request, source, target).await
         };
-        let result = said.and_then(|said| verified(request, target, &said));
+        let result = stated.and_then(|stated| verified(request, target, &stated));
         let result = match result {
             Ok(stored) => Ok(stored),
             Err(error) => Err(blamed(request, target, error).await),
@@ -121,7 +121,7 @@ impl ObjectWriter for GcsWriter {
 
     fn stat<'a>(&'a self, bucket: &'a str, name: &'a str) -> BoxFuture<'a, Result<Stored, WriteError>> {
         let target = Target {
-            action: Action::Look,
+            action: Action::GetMetadata,
             bucket,
             name,
         };
@@ -169,7 +169,7 @@ fn verified(request: &ObjectRequest, target: Target<'_>, object: &Description) -
         return Err(target.fail(Class::Transient, what));
     }
     let bucket = object.bucket.rsplit('/').next().unwrap_or_default();
-    let is_other = |said: &str, wanted: &str| !said.is_empty() && said != wanted;
+    let is_other = |stated: &str, wanted: &str| !stated.is_empty() && stated != wanted;
     if is_other(&object.name, &request.name) || is_other(bucket, &request.bucket) {
         // No `bad_generation`, so nothing is deleted: the answer does not prove what is stored under our name.
         let what = format!(

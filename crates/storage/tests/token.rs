@@ -158,7 +158,7 @@ async fn a_token_that_expires_while_no_other_comes_costs_one_attempt() {
 }
 
 #[tokio::test]
-async fn a_reader_asks_anew_like_a_writer() {
+async fn a_reader_asks_again_like_a_writer() {
     let place = Place::user("reader");
     place.never_answers();
     place.answers(3600);
@@ -169,7 +169,7 @@ async fn a_reader_asks_anew_like_a_writer() {
 }
 
 #[tokio::test]
-async fn a_signer_asks_anew_too() {
+async fn a_signer_asks_again_too() {
     let place = Place::new("signer", |user| {
         json!({
             "type": "impersonated_service_account",

@@ -166,12 +166,12 @@ impl Lane {
             // Decode times must ascend: `stts` holds unsigned differences, and a chunk that goes on may begin a little before the
             // end of the one before it (`SLACK`). The presentation time stays as it is; the composition offset absorbs the
             // correction.
-            let said = i64::try_from(sample.dts).unwrap_or(i64::MAX).saturating_add(shift);
-            let presented = said.saturating_add(sample.composition);
+            let stated = i64::try_from(sample.dts).unwrap_or(i64::MAX).saturating_add(shift);
+            let presented = stated.saturating_add(sample.composition);
             let dts = if self.first_dts.is_some() {
-                said.max(self.last_dts + 1)
+                stated.max(self.last_dts + 1)
             } else {
-                said
+                stated
             };
             if self.first_dts.is_some() {
                 self.duration(dts - self.last_dts);

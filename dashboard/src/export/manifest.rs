@@ -136,8 +136,8 @@ impl Manifest {
                 (Some((sa, Some(qa))), Some((sb, Some(qb)))) if sa == sb => qa.checked_add(1) == Some(qb),
                 _ => true,
             };
-            let is_told = self.gaps.iter().any(|gap| gap.from < b.from && gap.to > a.from);
-            if !follows && !is_told {
+            let is_reported = self.gaps.iter().any(|gap| gap.from < b.from && gap.to > a.from);
+            if !follows && !is_reported {
                 faults.push(format!(
                     "chunk: between {} and {} the manifest lists none, and no gap",
                     a.name, b.name

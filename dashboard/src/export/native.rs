@@ -89,8 +89,8 @@ mod tests {
     }
 
     #[test]
-    fn times_that_begin_anew_are_refused_where_players_would_drop_them() {
-        let begun_anew = |container| {
+    fn times_that_begin_again_are_refused_where_players_would_drop_them() {
+        let restarted = |container| {
             let mut chunks = of(container, 3);
             for (chunk, start) in chunks.iter_mut().zip([0, 10, 0]) {
                 chunk.meta.pts_start = Some(start * 1_000_000_000);
@@ -98,11 +98,11 @@ mod tests {
             parts(&chunks)
         };
         for container in [Container::Fmp4, Container::Matroska, Container::WebM] {
-            let error = begun_anew(container).unwrap_err();
+            let error = restarted(container).unwrap_err();
             assert!(error.contains("start again at") && error.contains("or as mp4"), "{error}");
         }
-        assert_eq!(begun_anew(Container::MpegTs).map(|parts| parts.len()), Ok(3));
-        assert_eq!(begun_anew(Container::Flv).map(|parts| parts.len()), Ok(3));
+        assert_eq!(restarted(Container::MpegTs).map(|parts| parts.len()), Ok(3));
+        assert_eq!(restarted(Container::Flv).map(|parts| parts.len()), Ok(3));
     }
 
     #[test]

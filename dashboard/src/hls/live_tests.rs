@@ -196,7 +196,7 @@ fn chunks_that_overtake_each_other_are_waited_for() {
 }
 
 #[test]
-fn times_that_begin_anew_within_a_session_are_told_to_who_follows_it() {
+fn times_that_begin_again_within_a_session_are_reported_to_who_follows_it() {
     let mut all = run(0, 0..30);
     for chunk in &mut all[12..] {
         chunk.meta.pts_start = Some(chunk.meta.sequence * 10 * SECOND - 120 * SECOND);

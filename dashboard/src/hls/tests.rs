@@ -266,7 +266,7 @@ fn only_what_is_known_to_be_sound_may_be_left_out_of_a_film() {
 }
 
 #[test]
-fn a_transport_stream_of_odd_packets_is_written_anew_in_every_chunk_whatever_its_size_happens_to_be() {
+fn a_transport_stream_of_odd_packets_is_written_again_in_every_chunk_whatever_its_size_happens_to_be() {
     let mut chunks = run(0, 0..94);
     for chunk in &mut chunks {
         chunk.meta.container = Container::MpegTs;
@@ -328,7 +328,7 @@ fn a_camera_that_changed_to_a_transport_stream_plays_on_behind_headers_of_its_ow
 }
 
 #[test]
-fn what_is_left_out_is_told_in_a_comment() {
+fn what_is_left_out_is_reported_in_a_comment() {
     let mut chunks = run(0, 0..3);
     assert!(!vod(&chunks).contains("left out"));
     chunks[1].meta.codecs = Some("avc1.64001E, alaw\n#EXT-X-ENDLIST".into());
@@ -336,7 +336,7 @@ fn what_is_left_out_is_told_in_a_comment() {
     assert!(text.contains("\n# left out: alaw%0A%23EXT-X-ENDLIST\n"), "{text}");
     assert_eq!(count(&text, "#EXT-X-ENDLIST"), 1);
     // Which sound is left out depends on the container.
-    for (container, codec, is_told) in [
+    for (container, codec, is_reported) in [
         (Container::MpegTs, "mp4a.40.2", false),
         (Container::MpegTs, "mp4a.40.33", true),
         (Container::MpegTs, "opus", true),
@@ -351,7 +351,7 @@ fn what_is_left_out_is_told_in_a_comment() {
         let text = vod(&chunks);
         assert_eq!(
             text.contains(&format!("\n# left out: {codec}\n")),
-            is_told,
+            is_reported,
             "{container:?} {codec}: {text}"
         );
     }

@@ -229,17 +229,17 @@ pub(super) async fn gaps(State(shared): State<Shared>, Question(query): Question
 
 /// `GET /api/events`: the cameras, at once and then every ten seconds while the client is connected.
 pub(super) async fn events(State(shared): State<Shared>) -> impl IntoResponse {
-    let news = stream::unfold((shared, true), |(mut shared, is_first)| async move {
+    let updates = stream::unfold((shared, true), |(mut shared, is_first)| async move {
         if !is_first {
             tokio::select! {
                 () = tokio::time::sleep(NEWS_EVERY) => {}
                 _ = shared.ends.wait_for(|ends| *ends) => return None,
             }
         }
-        let trouble = |told: serde_json::Value| Event::default().event("trouble").json_data(told);
+        let trouble = |reported: serde_json::Value| Event::default().event("trouble").json_data(reported);
         let mut events = match shared.app.board().await {
             Ok(board) => vec![Event::default().event("cameras").json_data(&*board)],
-            Err(error) => vec![trouble(ApiError::from(error).told())],
+            Err(error) => vec![trouble(ApiError::from(error).body())],
         };
         if shared.app.index.is_partial().await {
             events.push(trouble(json!({"error": PARTIAL, "hint": PARTIAL_HINT})));
@@ -249,13 +249,13 @@ pub(super) async fn events(State(shared): State<Shared>) -> impl IntoResponse {
         Some((stream::iter(events), (shared, false)))
     })
     .flatten();
-    let news: std::pin::Pin<Box<dyn Stream<Item = Result<Event, Infallible>> + Send>> = Box::pin(news);
+    let updates: std::pin::Pin<Box<dyn Stream<Item = Result<Event, Infallible>> + Send>> = Box::pin(updates);
     (
         [
             (CACHE_CONTROL, "no-store"),
             // Keeps nginx from buffering the events.
             (axum::http::HeaderName::from_static("x-accel-buffering"), "no"),
         ],
-        Sse::new(news).keep_alive(KeepAlive::default()),
+        Sse::new(updates).keep_alive(KeepAlive::default()),
     )
 }

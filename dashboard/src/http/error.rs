@@ -79,7 +79,7 @@ impl ApiError {
     }
 
     /// Returns `{error, hint}`, as answers and events have it.
-    pub(super) fn told(&self) -> serde_json::Value {
+    pub(super) fn body(&self) -> serde_json::Value {
         json!({"error": self.error, "hint": self.hint})
     }
 
@@ -94,7 +94,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.told())).into_response();
+        let mut response = (self.status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after {
@@ -113,7 +113,7 @@ impl From<GateError> for ApiError {
             GateError::Refused(refusal) => Self::new(
                 StatusCode::UNAUTHORIZED,
                 refusal.to_string(),
-                "open the address that Identity-Aware Proxy serves, and load the page anew",
+                "open the address that Identity-Aware Proxy serves, and reload the page",
             ),
             GateError::NoKeys(_) => Self::new(
                 StatusCode::BAD_GATEWAY,

@@ -73,12 +73,12 @@ pub(super) async fn log_in(State(shared): State<Shared>, body: Result<String, St
             token: decoded(token.trim_end()),
         })
     };
-    let said: Option<LogIn> = serde_json::from_str(&body).ok().or_else(form);
-    let said = said.ok_or_else(|| ApiError::bad_request("no token was sent", "send {\"token\": \"…\"}"))?;
+    let sent: Option<LogIn> = serde_json::from_str(&body).ok().or_else(form);
+    let sent = sent.ok_or_else(|| ApiError::bad_request("no token was sent", "send {\"token\": \"…\"}"))?;
     if !matches!(shared.app.auth, Auth::Token(_)) {
         return Err(ApiError::not_found("this dashboard asks for no token"));
     }
-    match shared.app.auth.log_in(&said.token, !shared.app.is_loopback) {
+    match shared.app.auth.log_in(&sent.token, !shared.app.is_loopback) {
         Some(cookie) => Ok((
             StatusCode::NO_CONTENT,
             [(SET_COOKIE, cookie), (CACHE_CONTROL, "no-store".into())],

@@ -22,7 +22,7 @@ pub(super) enum Wanted {
 /// then (RFC 9110 section 13.1.5).
 pub(super) fn range_of<'h>(headers: &'h HeaderMap, etag: &str) -> Option<&'h str> {
     let header = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    header(RANGE).filter(|_| header(IF_RANGE).is_none_or(|said| said == etag))
+    header(RANGE).filter(|_| header(IF_RANGE).is_none_or(|stated| stated == etag))
 }
 
 /// Parses the header for a resource of `size` bytes. Several ranges, other units and invalid headers are answered with the whole.

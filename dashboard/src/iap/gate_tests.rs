@@ -66,7 +66,7 @@ async fn keys_that_cannot_be_read_refuse_nobody_whose_key_is_known() {
 }
 
 #[tokio::test]
-async fn keys_are_read_anew_each_day() {
+async fn keys_are_read_again_each_day() {
     let (scene, signer) = (Scene::new(), Signer::new("k1"));
     scene.publish(&[&signer]);
     assert!(scene.ask(&signer, NOW).await.is_ok());

@@ -97,9 +97,9 @@ impl Gate {
         let kid = key_id(header)?;
         let keys = self.keys_with(&kid, now).await?;
         let user = keys.user(header, &self.settings.audience, now / SECOND);
-        if let Err(Refusal::Audience(said)) = &user {
+        if let Err(Refusal::Audience(stated)) = &user {
             let audience = &self.settings.audience;
-            tracing::warn!("IAP signs for the audience {said}, and --auth iap: names {audience}");
+            tracing::warn!("IAP signs for the audience {stated}, and --auth iap: names {audience}");
         }
         Ok(user?)
     }

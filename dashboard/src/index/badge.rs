@@ -62,7 +62,7 @@ pub fn patience(newest: &Chunk) -> u64 {
 
 /// Returns the badge of a camera at `now` (ns since the Unix epoch), and the reason, by its newest chunk. `is_in_bucket`: the
 /// search for cameras found it.
-pub fn judge(newest: Option<&Chunk>, is_enabled: bool, is_in_bucket: bool, now: u64) -> (Badge, String) {
+pub fn badge_of(newest: Option<&Chunk>, is_enabled: bool, is_in_bucket: bool, now: u64) -> (Badge, String) {
     match newest {
         _ if !is_enabled => (Badge::Stopped, "not enabled in its list of cameras".into()),
         None if is_in_bucket => (
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_camera_is_recording_as_long_as_its_newest_chunk_is_young() {
         let newest = chunk(0, 5, 0.0, 10.0);
-        let at = |seconds: u64| judge(Some(&newest), true, true, BASE + seconds * SECOND).0;
+        let at = |seconds: u64| badge_of(Some(&newest), true, true, BASE + seconds * SECOND).0;
         // The chunk ended at 10 s; three chunks and 30 s are 60 s.
         assert_eq!(
             (at(10), at(69), at(70), at(86_400)),
@@ -99,21 +99,21 @@ mod tests {
     fn a_clock_that_is_ahead_does_not_keep_a_dead_camera_recording() {
         let mut newest = chunk(0, 5, 0.0, 10.0);
         (newest.meta.start, newest.meta.end) = (BASE + 80_000 * SECOND, BASE + 80_010 * SECOND);
-        let at = |seconds: u64| judge(Some(&newest), true, true, BASE + seconds * SECOND).0;
+        let at = |seconds: u64| badge_of(Some(&newest), true, true, BASE + seconds * SECOND).0;
         // Stored at 10 s, and dated 22 hours later.
         assert_eq!(
             (at(69), at(70), at(80_011)),
             (Badge::Recording, Badge::Unknown, Badge::Unknown)
         );
-        let (badge, reason) = judge(None, true, true, BASE);
+        let (badge, reason) = badge_of(None, true, true, BASE);
         assert!(badge == Badge::Unknown && reason.contains("check its clock"));
     }
 
     #[test]
     fn a_camera_that_never_uploaded_is_not_absent() {
-        assert_eq!(judge(None, true, false, BASE).0, Badge::NeverSeen);
-        assert_eq!(judge(None, false, false, BASE).0, Badge::Stopped);
-        let (_, reason) = judge(Some(&chunk(0, 5, 0.0, 10.0)), true, true, BASE + 3600 * SECOND);
+        assert_eq!(badge_of(None, true, false, BASE).0, Badge::NeverSeen);
+        assert_eq!(badge_of(None, false, false, BASE).0, Badge::Stopped);
+        let (_, reason) = badge_of(Some(&chunk(0, 5, 0.0, 10.0)), true, true, BASE + 3600 * SECOND);
         assert_eq!(reason, "nothing stored since 2026-11-22T06:40:10.000Z");
     }
 }

@@ -43,10 +43,10 @@ impl Chunk {
     pub fn of(template: &Template, camera: &str, object: Listed) -> Option<Self> {
         let parts = template.read(&object.name)?;
         let mut meta = ObjectMetadata::from_map(&object.metadata).ok()?;
-        let says = |said: Option<&str>, is: &str| said.is_none_or(|said| said == is);
+        let agrees = |stated: Option<&str>, is: &str| stated.is_none_or(|stated| stated == is);
         let is_ours = meta.device == camera
-            && says(parts.device.as_deref(), &meta.device)
-            && says(parts.session.as_deref(), &meta.session)
+            && agrees(parts.device.as_deref(), &meta.device)
+            && agrees(parts.session.as_deref(), &meta.session)
             && parts.sequence.is_none_or(|sequence| sequence == meta.sequence)
             && meta.sequence <= MAX_SEQUENCE;
         if !is_ours || meta.init_bytes > object.size {

@@ -105,16 +105,16 @@ impl Index {
             let mut good_for = GOOD_FOR;
             // In the default template the id stands in front of the year, so folders are enough.
             if self.has_default_names() {
-                self.look_into_folders(&mut discovered, now).await?;
+                self.list_folders(&mut discovered, now).await?;
             } else {
-                let (found, looks) = self.look_at_objects().await?;
-                Self::note(&mut discovered, looks >= LOOKS);
-                if looks < LOOKS {
+                let (found, listings) = self.list_objects().await?;
+                Self::note(&mut discovered, listings >= LOOKS);
+                if listings < LOOKS {
                     // The search was complete: cameras that it did not find have been deleted.
                     discovered.cameras.clear();
                 }
                 discovered.cameras.extend(found);
-                good_for = GOOD_FOR.max(PER_LOOK.saturating_mul(u64::try_from(looks).unwrap_or(u64::MAX)));
+                good_for = GOOD_FOR.max(PER_LOOK.saturating_mul(u64::try_from(listings).unwrap_or(u64::MAX)));
             }
             discovered.until = now.saturating_add(good_for);
         }
@@ -134,7 +134,7 @@ impl Index {
         discovered.is_partial = is_partial;
     }
 
-    async fn look_into_folders(&self, discovered: &mut Discovered, now: u64) -> Result<(), IndexError> {
+    async fn list_folders(&self, discovered: &mut Discovered, now: u64) -> Result<(), IndexError> {
         let mut level = vec![String::new()];
         let (mut listed, mut is_partial) = (0, false);
         // Inclusive: the root is a level, too.
@@ -150,7 +150,7 @@ impl Index {
             listed += level.len();
             let known = discovered.folders.clone();
             let mut folders = stream::iter(level)
-                .map(|folder| self.look_into(folder, &known))
+                .map(|folder| self.list_folder(folder, &known))
                 .buffer_unordered(PARALLEL);
             level = Vec::new();
             while let Some(folder) = folders.try_next().await? {
@@ -179,7 +179,7 @@ impl Index {
     }
 
     /// Lists a folder. Folders that are known to be cameras do not count as years.
-    async fn look_into(&self, folder: String, known: &HashMap<String, u64>) -> Result<Folder, IndexError> {
+    async fn list_folder(&self, folder: String, known: &HashMap<String, u64>) -> Result<Folder, IndexError> {
         let mut query = ListQuery {
             prefix: folder.clone(),
             delimiter: Some("/".into()),
@@ -203,12 +203,13 @@ impl Index {
                 }
             }
         }
-        let looks = stream::iter(years).map(async |year| Ok::<_, IndexError>((self.holds_chunks(&folder, &year).await?, year)));
-        let looks: Vec<(Option<bool>, String)> = looks.buffer_unordered(PARALLEL).try_collect().await?;
-        let is_camera = looks.iter().any(|(is_ours, _)| *is_ours == Some(true));
-        let is_known = is_camera || looks.iter().all(|(is_ours, _)| is_ours.is_some());
+        let listings =
+            stream::iter(years).map(async |year| Ok::<_, IndexError>((self.holds_chunks(&folder, &year).await?, year)));
+        let listings: Vec<(Option<bool>, String)> = listings.buffer_unordered(PARALLEL).try_collect().await?;
+        let is_camera = listings.iter().any(|(is_ours, _)| *is_ours == Some(true));
+        let is_known = is_camera || listings.iter().all(|(is_ours, _)| is_ours.is_some());
         inside.extend(
-            looks
+            listings
                 .into_iter()
                 .filter(|(is_ours, _)| *is_ours == Some(false))
                 .map(|(_, other)| other),
@@ -247,29 +248,29 @@ impl Index {
     ///
     /// If days stand in front of the cameras in names, the last two days are searched first: the limit of requests may end the
     /// search from the beginning long before it gets there.
-    async fn look_at_objects(&self) -> Result<(BTreeSet<String>, usize), IndexError> {
-        let (mut cameras, mut looks) = (BTreeSet::new(), 0);
+    async fn list_objects(&self) -> Result<(BTreeSet<String>, usize), IndexError> {
+        let (mut cameras, mut listings) = (BTreeSet::new(), 0);
         let has_days_first = self.device_prefix("0") == self.device_prefix("1");
         if has_days_first {
             let yesterday = self.clock.now().saturating_sub(24 * HOUR);
             let from = self.template.day_prefix("0", yesterday);
-            looks += self.look_from(Some(from), &mut cameras).await?;
+            listings += self.list_from(Some(from), &mut cameras).await?;
         }
-        looks += self.look_from(None, &mut cameras).await?;
-        Ok((cameras, looks))
+        listings += self.list_from(None, &mut cameras).await?;
+        Ok((cameras, listings))
     }
 
     /// Adds the cameras of the objects from this name on. Returns the number of requests.
     ///
     /// After the last object of a page, skips all names that begin as those of its camera do in that year or on that day
     /// ([`Index::alike`]).
-    async fn look_from(&self, from: Option<String>, cameras: &mut BTreeSet<String>) -> Result<usize, IndexError> {
+    async fn list_from(&self, from: Option<String>, cameras: &mut BTreeSet<String>) -> Result<usize, IndexError> {
         let mut query = ListQuery {
             start_offset: from,
             max_results: Some(SAMPLE),
             ..ListQuery::default()
         };
-        for looks in 1..=LOOKS {
+        for listings in 1..=LOOKS {
             let page = self.list(&query).await?;
             let mut known: Option<String> = None;
             for object in page.objects {
@@ -290,7 +291,7 @@ impl Index {
                 }
             }
             match (page.next, known) {
-                (None, _) => return Ok(looks),
+                (None, _) => return Ok(listings),
                 (Some(_), Some(prefix)) => (query.page, query.start_offset) = (None, Some(format!("{prefix}{LAST}"))),
                 (Some(next), None) => query.page = Some(next),
             }

@@ -78,8 +78,8 @@ mod tests {
         assert_eq!(good_for(begins, &hour(None), after(1)), RUNNING, "uploads may be under way");
         assert_eq!(good_for(begins, &hour(None), after(6)), FINISHED);
         let holed = hour(Some(100));
-        let looks = [6, 90, 600, 3000].map(|minutes| good_for(begins, &holed, after(minutes)) / MINUTE);
-        assert_eq!(looks, [1, 5, 30, 1440]);
+        let listings = [6, 90, 600, 3000].map(|minutes| good_for(begins, &holed, after(minutes)) / MINUTE);
+        assert_eq!(listings, [1, 5, 30, 1440]);
         assert_eq!(good_for(begins, &[], after(6)), MINUTE, "an empty hour may fill");
         assert_eq!(good_for(begins, &hour(Some(359)), after(6)), MINUTE, "its end is missing");
     }

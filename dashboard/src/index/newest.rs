@@ -32,7 +32,7 @@ impl Index {
         }
         let chunk = match known.and_then(|known| known.chunk) {
             Some(last) => self.newer(camera, last, now).await?,
-            None => self.look_for_newest(camera, now).await?,
+            None => self.find_newest(camera, now).await?,
         };
         let newest = Newest {
             chunk: chunk.clone(),
@@ -155,7 +155,7 @@ impl Index {
         Ok(None)
     }
 
-    async fn look_for_newest(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
+    async fn find_newest(&self, camera: &str, now: u64) -> Result<Option<Chunk>, IndexError> {
         let lately = self.lately(camera, now).await?;
         let newest = self.of_this_hour(camera, lately, now).await?;
         if newest.is_some() {

@@ -49,7 +49,7 @@ impl Reports {
     }
 
     /// Stores a message received at `now` (ns since the Unix epoch). Ignores messages that are not a camera's.
-    pub fn hear(&mut self, topic: &str, payload: &[u8], retained: bool, now: u64) {
+    pub fn on_message(&mut self, topic: &str, payload: &[u8], retained: bool, now: u64) {
         let Some((prefix, topic)) = Topic::read(topic) else { return };
         // `gcstreamer/recorder/NAME` is a recorder, not a camera.
         let device =
@@ -60,10 +60,10 @@ impl Reports {
         let is_cleared = payload.is_empty();
         match topic {
             Topic::Availability => {
-                let said = [(ONLINE, true), (OFFLINE, false)]
+                let stated = [(ONLINE, true), (OFFLINE, false)]
                     .into_iter()
                     .find(|(word, _)| word.as_bytes() == payload);
-                self.all.entry(device.to_owned()).or_default().online = said.map(|(_, online)| online);
+                self.all.entry(device.to_owned()).or_default().online = stated.map(|(_, online)| online);
             }
             Topic::Status if is_cleared => {
                 self.all.remove(device);
@@ -98,11 +98,11 @@ impl Reports {
 }
 
 /// A badge, its reason, and how long the oldest recording has waited for its upload, seconds.
-pub type Judged = (Badge, String, Option<u64>);
+pub type ReportedBadge = (Badge, String, Option<u64>);
 
 /// Returns the badge of a camera at `now` (ns since the Unix epoch) by its report and its newest chunk. `None`: there is no
 /// status, or the bucket outweighs it; the bucket alone gives the badge then.
-pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged> {
+pub fn badge_of(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<ReportedBadge> {
     let status = report.status.as_ref()?;
     if newest.is_some_and(|chunk| is_overtaken(report, status, chunk, now)) {
         return None;
@@ -147,13 +147,13 @@ pub fn judge(report: &Report, newest: Option<&Chunk>, now: u64) -> Option<Judged
         ),
         Phase::Paused => plain(Badge::NotRecording, format!("paused since {since}")),
         Phase::Error => {
-            let said = status
+            let stated = status
                 .error
                 .msg
                 .as_deref()
                 .or(status.reason.as_deref())
                 .unwrap_or("no reason is given");
-            plain(Badge::NotRecording, format!("an error at {since}: {said}"))
+            plain(Badge::NotRecording, format!("an error at {since}: {stated}"))
         }
         Phase::Blocked => Some((
             Badge::Late,
@@ -205,7 +205,7 @@ fn backlog(status: &StatusDocument) -> Option<u64> {
     std::time::Duration::try_from_secs_f64(seconds).ok().map(|age| age.as_secs())
 }
 
-fn streaming(status: &StatusDocument, newest: Option<&Chunk>, now: u64) -> Judged {
+fn streaming(status: &StatusDocument, newest: Option<&Chunk>, now: u64) -> ReportedBadge {
     let waiting = backlog(status);
     let age = newest.map(|chunk| now.saturating_sub(chunk.ended()));
     match (status.upload.status.as_deref(), newest) {
@@ -244,14 +244,14 @@ mod tests {
             is_connected: true,
             ..Reports::default()
         };
-        reports.hear("gcstreamer/a/b/availability", availability.as_bytes(), true, NOW);
-        reports.hear("gcstreamer/a/b/status", status(phase, upload).as_bytes(), true, NOW);
+        reports.on_message("gcstreamer/a/b/availability", availability.as_bytes(), true, NOW);
+        reports.on_message("gcstreamer/a/b/status", status(phase, upload).as_bytes(), true, NOW);
         reports
     }
 
-    fn judged(availability: &str, phase: &str, upload: &str) -> Judged {
+    fn badge_from(availability: &str, phase: &str, upload: &str) -> ReportedBadge {
         let newest = chunk(0, 5, 0.0, 10.0);
-        judge(heard(availability, phase, upload).of("a/b").unwrap(), Some(&newest), NOW).unwrap()
+        badge_of(heard(availability, phase, upload).of("a/b").unwrap(), Some(&newest), NOW).unwrap()
     }
 
     #[test]
@@ -269,18 +269,18 @@ mod tests {
             ("offline", "eos", "stopped", Badge::Stopped),
         ] {
             assert_eq!(
-                judged(availability, phase, upload).0,
+                badge_from(availability, phase, upload).0,
                 badge,
                 "{availability} {phase} {upload}"
             );
         }
-        let (_, reason, waiting) = judged("online", "streaming", "offline");
+        let (_, reason, waiting) = badge_from("online", "streaming", "offline");
         assert_eq!(
             (reason.as_str(), waiting),
             ("pictures come, the upload is offline, 5 MB wait", Some(95))
         );
         assert!(
-            judged("online", "stalled", "online")
+            badge_from("online", "stalled", "online")
                 .1
                 .ends_with("since 2026-11-22T06:40:10.000Z")
         );
@@ -290,8 +290,9 @@ mod tests {
     fn a_recording_that_was_stopped_by_a_command_is_not_late() {
         let stopped = status("streaming", "online").replace(r#""reason":null"#, r#""reason":"record-stopped""#);
         let mut reports = heard("online", "streaming", "online");
-        reports.hear("gcstreamer/a/b/status", stopped.as_bytes(), false, BASE + 500 * SECOND);
-        let (badge, reason, _) = judge(reports.of("a/b").unwrap(), Some(&chunk(0, 5, 0.0, 10.0)), BASE + 500 * SECOND).unwrap();
+        reports.on_message("gcstreamer/a/b/status", stopped.as_bytes(), false, BASE + 500 * SECOND);
+        let (badge, reason, _) =
+            badge_of(reports.of("a/b").unwrap(), Some(&chunk(0, 5, 0.0, 10.0)), BASE + 500 * SECOND).unwrap();
         assert_eq!(
             (badge, reason.as_str()),
             (Badge::NotRecording, "the recording was stopped by a command")
@@ -299,12 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn a_camera_that_records_without_reports_is_judged_by_the_bucket() {
+    fn a_camera_that_records_without_reports_is_classified_by_the_bucket() {
         // Reported at 10 s, every 60 s. The chunk begins at `start`; the badge is asked for `after` seconds after its end.
         let badge = |availability: &str, phase: &str, start: u64, after: u64| {
             let newest = chunk(0, 5, start as f64, 10.0);
             let now = newest.meta.end + after * SECOND;
-            judge(heard(availability, phase, "online").of("a/b").unwrap(), Some(&newest), now).map(|(badge, ..)| badge)
+            badge_of(heard(availability, phase, "online").of("a/b").unwrap(), Some(&newest), now).map(|(badge, ..)| badge)
         };
         assert_eq!(badge("offline", "stopped", 0, 5), Some(Badge::Stopped));
         assert_eq!(badge("offline", "stopped", 100, 5), None, "started again");
@@ -350,7 +351,7 @@ mod tests {
     fn a_state_older_than_three_intervals_is_unknown() {
         let reports = heard("online", "streaming", "online");
         let at = |seconds: u64| {
-            judge(
+            badge_of(
                 reports.of("a/b").unwrap(),
                 Some(&chunk(0, 5, 0.0, 10.0)),
                 BASE + seconds * SECOND,
@@ -366,9 +367,9 @@ mod tests {
     fn what_the_bucket_has_is_believed_more_than_a_report_that_all_is_well() {
         let reports = heard("online", "streaming", "online");
         let report = reports.of("a/b").unwrap();
-        assert_eq!(judge(report, None, NOW).unwrap().0, Badge::Late);
+        assert_eq!(badge_of(report, None, NOW).unwrap().0, Badge::Late);
         let old = chunk(0, 5, 0.0, 1.0);
-        assert_eq!(judge(report, Some(&old), BASE + 60 * SECOND).unwrap().0, Badge::Late);
+        assert_eq!(badge_of(report, Some(&old), BASE + 60 * SECOND).unwrap().0, Badge::Late);
     }
 
     #[test]
@@ -380,13 +381,13 @@ mod tests {
             "gcstreamer/../x/status",
             "gcstreamer/a/b/event/gap",
         ] {
-            reports.hear(topic, status("stalled", "online").as_bytes(), true, NOW);
+            reports.on_message(topic, status("stalled", "online").as_bytes(), true, NOW);
         }
-        reports.hear("gcstreamer/a/b/status", b"{\"v\":", false, NOW);
-        reports.hear("gcstreamer/a/b/availability", b"\xff\xfe", false, NOW);
+        reports.on_message("gcstreamer/a/b/status", b"{\"v\":", false, NOW);
+        reports.on_message("gcstreamer/a/b/availability", b"\xff\xfe", false, NOW);
         assert_eq!(reports.cameras().collect::<Vec<_>>(), ["a/b"]);
         assert_eq!(
-            judge(reports.of("a/b").unwrap(), Some(&chunk(0, 5, 0.0, 10.0)), NOW)
+            badge_of(reports.of("a/b").unwrap(), Some(&chunk(0, 5, 0.0, 10.0)), NOW)
                 .unwrap()
                 .0,
             Badge::Recording

@@ -235,7 +235,7 @@ const tests = {
   async "an answer of somebody else is told as such, and an id that every object has is one as any other"() {
     const page = await tab();
     await page.route(/\/(api|hls)\//, (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html><title>Log in</title>" }));
-    const foreign = /something in front of the dashboard answered; load the page anew/;
+    const foreign = /something in front of the dashboard answered; reload the page/;
     for (const to of [address, `${address}/?cam=flv`, url("flv", start)]) {
       await page.goto(to);
       await until(`${to}: it is not told`, () => text(page), (now) => foreign.test(now));

@@ -39,7 +39,7 @@ export const isFinal = (status: number): boolean => status === 400 || status ===
 /** What is said where the dashboard, or the network to it, does not answer. */
 export const UNANSWERED = "the dashboard does not answer";
 /** What is said of an answer that is none of the dashboard's: a login page, an error page. */
-export const FOREIGN = "something in front of the dashboard answered; load the page anew";
+export const FOREIGN = "something in front of the dashboard answered; reload the page";
 
 export const unanswered = (): ApiError => new ApiError(0, UNANSWERED, "Is it running, and is this device on the network?");
 

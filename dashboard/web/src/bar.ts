@@ -115,9 +115,9 @@ export function newest(timelines: Timeline[], now: number): number {
   return timelines.flatMap(({ ranges }) => parts(ranges)).reduce((latest, { to }) => Math.max(latest, to), now);
 }
 
-/** As [`gapFrom`], of a timeline that tells of the time `told`: undefined, too, where the instant lies outside, and gaps between are not known. */
-export function gapNear(timeline: Timeline, told: View, at: number, direction: 1 | -1): number | undefined {
-  return at >= told.from && at <= told.to ? gapFrom(timeline, at, direction, told.from) : undefined;
+/** As [`gapFrom`], of a timeline that tells of the time `covered`: undefined, too, where the instant lies outside, and gaps between are not known. */
+export function gapNear(timeline: Timeline, covered: View, at: number, direction: 1 | -1): number | undefined {
+  return at >= covered.from && at <= covered.to ? gapFrom(timeline, at, direction, covered.from) : undefined;
 }
 
 /** The beginning of the next or previous gap. One that reaches over `edge`, where the timeline begins, began earlier. */

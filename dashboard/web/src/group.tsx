@@ -12,7 +12,7 @@ import { askForToken, loggedIn } from "./session";
 import { Table } from "./table";
 import { type Grip, Legend, TimeBar } from "./timebar";
 import { HOUR, clock, moment, span } from "./time";
-import { MOST, type Told, Together } from "./together";
+import { MOST, type ScreenState, Together } from "./together";
 import { Fault, NOTHING, Offline, Peek, SPEEDS, When, noGap, useKeys, useTimelines, useZone, withReason } from "./viewing";
 import { codecs, reason, skippedOver } from "./words";
 
@@ -47,7 +47,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   const early = useRef<((of: Together) => void)[]>([]);
   const ask = (what: (of: Together) => void) => void (together.current ? what(together.current) : early.current.push(what));
   const [at, setAt] = useState(asked ?? present() - 60_000);
-  const [told, setTold] = useState<Told[]>([]);
+  const [states, setStates] = useState<ScreenState[]>([]);
   const [runs, setRuns] = useState(true);
   const [waits, setWaits] = useState(false);
   const [speed, setSpeed] = useState(1);
@@ -64,7 +64,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   // The one camera that is heard.
   const [heard, setHeard] = useState<string | null>(null);
   const known = useCameras();
-  const { timelines, told: knownTime, fault, isSlow } = useTimelines(cameras, view, now);
+  const { timelines, covered: knownTime, fault, isSlow } = useTimelines(cameras, view, now);
   const nameOf = (id: string) => known.find((camera) => camera.id === id)?.name ?? id;
 
   useEffect(() => {
@@ -72,7 +72,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   }, [known]);
   // One clock is shown, in the zone of the first camera.
   useZone(cameras[0] ?? "", isUtc);
-  useHeld(told.length > 0 ? addressOf(cameras, at) : undefined, !runs);
+  useHeld(states.length > 0 ? addressOf(cameras, at) : undefined, !runs);
   useEffect(() => {
     const stop = whileSeen(() => setNow(present()), 10_000);
     const made = (from: number) => {
@@ -81,7 +81,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
         setAt(instant);
         setRuns(isRunning);
         setWaits(isWaiting);
-        setTold(each);
+        setStates(each);
         setLeapt(over);
         if (!isRunning || grip.current.isDown) return;
         const before = head.current;
@@ -164,16 +164,16 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
           {cameras.map((camera, index) => (
             <figure key={camera}>
               <div class="screen">
-                <video ref={(element) => { screens.current[index] = element; }} playsInline muted={heard !== camera} aria-label={`Recording of ${camera}`} data-at={told[index]?.at} />
+                <video ref={(element) => { screens.current[index] = element; }} playsInline muted={heard !== camera} aria-label={`Recording of ${camera}`} data-at={states[index]?.at} />
                 {peeked !== null && <Peek camera={camera} at={peeked} timeline={timelines[index] ?? NOTHING} />}
-                {peeked === null && <State told={told[index]} timeline={timelines[index] ?? NOTHING} at={at} />}
+                {peeked === null && <State state={states[index]} timeline={timelines[index] ?? NOTHING} at={at} />}
               </div>
               <figcaption>
                 <a href={addressOf([camera], at)} onClick={followed}>{nameOf(camera)}</a>
                 <label class="check quiet"><input type="checkbox" checked={heard === camera} onChange={() => setHeard(heard === camera ? null : camera)} /> Sound<span class="unseen"> of {nameOf(camera)}</span></label>
                 <a class="quiet" href={addressOf(cameras.filter((other) => other !== camera), at)} onClick={followed} aria-label={`Close ${nameOf(camera)}`}>✕</a>
               </figcaption>
-              {(told[index]?.leftOut.length ?? 0) > 0 && <p class="quiet note" role="note">{codecs(told[index]?.leftOut ?? [])} does not play here and is left out.</p>}
+              {(states[index]?.leftOut.length ?? 0) > 0 && <p class="quiet note" role="note">{codecs(states[index]?.leftOut ?? [])} does not play here and is left out.</p>}
             </figure>
           ))}
         </div>
@@ -183,7 +183,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
           {leapt && <span class="quiet" role="status"> {skippedOver(withReason(leapt, timelines))}</span>}
           {said && <span class="quiet" role="status"> {said}</span>}
         </When>
-        <TimeBar view={view} setView={setView} lanes={lanes} at={shown} now={now} told={knownTime} peek={setPeeked} grip={grip} pick={pick} />
+        <TimeBar view={view} setView={setView} lanes={lanes} at={shown} now={now} covered={knownTime} peek={setPeeked} grip={grip} pick={pick} />
         <Fault what="What is recorded" fault={fault} isSlow={isSlow} />
         <Legend isPending={timelines.some(({ pending }) => pending.length > 0)} />
         <div class="controls">
@@ -199,7 +199,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
           <button type="button" onClick={() => setView(zoomedAt(view, 2, at))} aria-label="Zoom out">−</button>
           <button type="button" onClick={goLive}>Live</button>
         </div>
-        {lanes.map((lane, index) => <Table key={cameras[index]} timeline={lane.timeline} told={knownTime} pick={pick} of={lane.name} />)}
+        {lanes.map((lane, index) => <Table key={cameras[index]} timeline={lane.timeline} covered={knownTime} pick={pick} of={lane.name} />)}
         <p class="quiet keys">Keys: space plays and pauses, j l ten seconds, arrows five, n p gaps, + − zoom.</p>
       </main>
     </>
@@ -207,21 +207,21 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
 }
 
 /** Why a camera has no picture at the instant, in words; the others go on. */
-function State({ told, timeline, at }: { told: Told | undefined; timeline: Timeline; at: number }) {
-  const words = why(told, timeline, at);
+function State({ state, timeline, at }: { state: ScreenState | undefined; timeline: Timeline; at: number }) {
+  const words = why(state, timeline, at);
   return words ? <p class="absent" role="status">{words}</p> : null;
 }
 
-function why(told: Told | undefined, timeline: Timeline, at: number): string {
-  if (!told) return "loading…";
+function why(state: ScreenState | undefined, timeline: Timeline, at: number): string {
+  if (!state) return "loading…";
   const known = described(timeline, at);
   if (known === "recorded, not yet uploaded") return "recorded, not yet uploaded";
-  const cause = told.reason ?? (typeof known === "object" ? known.gap : undefined);
-  if (told.place === "gap") return `nothing is recorded until ${moment(told.until ?? at, at)}${cause ? `: ${reason(cause)}` : ""}`;
+  const cause = state.reason ?? (typeof known === "object" ? known.gap : undefined);
+  if (state.place === "gap") return `nothing is recorded until ${moment(state.until ?? at, at)}${cause ? `: ${reason(cause)}` : ""}`;
   // What its browser has no decoder for.
-  if (told.place === "stored") return told.fault;
-  if (told.place === "after") return told.fault || `nothing is stored after ${clock(told.until ?? at)}`;
-  if (told.place === "loading") return told.fault || (told.at === undefined ? "loading…" : "");
+  if (state.place === "stored") return state.fault;
+  if (state.place === "after") return state.fault || `nothing is stored after ${clock(state.until ?? at)}`;
+  if (state.place === "loading") return state.fault || (state.at === undefined ? "loading…" : "");
   return "";
 }
 

@@ -4,7 +4,7 @@ import type { LevelDetails } from "hls.js";
 import { AGAIN, type About, ApiError, NEVER, get, isFinal } from "./api";
 import type { Skipped } from "./bar";
 import { now } from "./now";
-import { byScript, lack, read, segment, told, unplayable } from "./playlist";
+import { byScript, lack, read, segment, serverReason, unplayable } from "./playlist";
 import { lookOn } from "./search";
 import { onceSeen, pause } from "./seen";
 import { type Segment, ends, latestEnd, segmentAt } from "./segments";
@@ -321,7 +321,7 @@ export class Player {
       // hls.js would ask for it half a minute long.
       if (data.frag && data.response?.code === 404) return this.goOver(hls, turn, wanted, "a piece is not in the bucket any more");
       // Asked for again it would be what it is.
-      if (data.frag && data.response?.code === 415) return this.goOver(hls, turn, wanted, `a piece cannot be played: ${told(data.networkDetails) ?? "it is damaged"}`);
+      if (data.frag && data.response?.code === 415) return this.goOver(hls, turn, wanted, `a piece cannot be played: ${serverReason(data.networkDetails) ?? "it is damaged"}`);
       if (!data.fatal) return;
       if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
         const without = unplayable(data.mimeType);

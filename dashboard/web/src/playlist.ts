@@ -42,7 +42,7 @@ export const segment = (fragment: { start: number; duration: number; programDate
 });
 
 /** What the server's answer says went wrong. */
-export function told(request: unknown): string | undefined {
+export function serverReason(request: unknown): string | undefined {
   try {
     const { response } = request as XMLHttpRequest;
     // Media are asked for as bytes.
@@ -55,5 +55,5 @@ export function told(request: unknown): string | undefined {
 /** What is wrong where a request of hls.js was not answered as it should, with its `details`. */
 export function lack(status: number, request: unknown, details: string): ApiError {
   if (details === "manifestParsingError") return new ApiError(status, FOREIGN, "");
-  return new ApiError(status, told(request) ?? (status > 0 ? `it cannot be loaded (${details})` : UNANSWERED), "");
+  return new ApiError(status, serverReason(request) ?? (status > 0 ? `it cannot be loaded (${details})` : UNANSWERED), "");
 }

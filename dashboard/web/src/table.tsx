@@ -9,12 +9,12 @@ import { reason } from "./words";
 /** Most rows of the table. */
 const ROWS = 200;
 
-/** What the time bar shows, to be read; `told` is the time that the timeline tells of, where what is longer is cut off. Only an open one is filled: there may be thousands of parts. */
-export function Table({ timeline, told, pick, of = "" }: { timeline: Timeline; told: View; pick: (at: number) => void; of?: string }) {
+/** What the time bar shows, to be read; `covered` is the time that the timeline covers, where what is longer is cut off. Only an open one is filled: there may be thousands of parts. */
+export function Table({ timeline, covered, pick, of = "" }: { timeline: Timeline; covered: View; pick: (at: number) => void; of?: string }) {
   const [isOpen, setOpen] = useState(false);
   const latest = useRef(pick);
   latest.current = pick;
-  const rows = useMemo(() => (isOpen ? <Rows timeline={timeline} told={told} pick={(at) => latest.current(at)} /> : null), [isOpen, timeline, told.from, told.to, zone()]);
+  const rows = useMemo(() => (isOpen ? <Rows timeline={timeline} covered={covered} pick={(at) => latest.current(at)} /> : null), [isOpen, timeline, covered.from, covered.to, zone()]);
   return (
     <details onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>Recorded ranges and gaps as a table{of && `: ${of}`}</summary>
@@ -23,7 +23,7 @@ export function Table({ timeline, told, pick, of = "" }: { timeline: Timeline; t
   );
 }
 
-function Rows({ timeline, told, pick }: { timeline: Timeline; told: View; pick: (at: number) => void }) {
+function Rows({ timeline, covered, pick }: { timeline: Timeline; covered: View; pick: (at: number) => void }) {
   const near = now();
   const rows = [
     ...parts(timeline.ranges).map((part) => ({ ...part, what: "recorded" })),
@@ -36,7 +36,7 @@ function Rows({ timeline, told, pick }: { timeline: Timeline; told: View; pick: 
         <thead><tr><th scope="col">From</th><th scope="col">To</th><th scope="col">Length</th><th scope="col">What</th></tr></thead>
         <tbody>
           {rows.slice(0, ROWS).map(({ from, to, what }) => {
-            const [isEarlier, isLater] = [from <= told.from, to >= told.to];
+            const [isEarlier, isLater] = [from <= covered.from, to >= covered.to];
             return (
               <tr key={from + what}>
                 <td><button type="button" class="plain" onClick={() => pick(from)}>{moment(from, near)}</button>{isEarlier && " or earlier"}</td>

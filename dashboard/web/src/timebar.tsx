@@ -17,7 +17,7 @@ interface Props {
   at: number;
   now: number;
   /** The time that the timelines tell of: what ends there may go on. */
-  told: View;
+  covered: View;
   /** The pointer moves over the bar while it is pressed: show this instant; null: no more. */
   peek: (at: number | null) => void;
   /** What the pointer does with the view. */
@@ -40,12 +40,12 @@ export function TimeBar(props: Props) {
     return () => observer.disconnect();
   }, [props.view.from, props.view.to, props.lanes, props.at, props.now, zone()]);
   useEffect(() => (canvas.current ? pointers(canvas.current, latest) : undefined), []);
-  const told = ({ timeline }: Lane): string => {
+  const describe = ({ timeline }: Lane): string => {
     const known = described(timeline, props.at);
     if (typeof known === "string") return known;
-    return `gap, ${reason(known.gap)}${known.until < props.told.to ? `, until ${moment(known.until, props.at)}` : ""}`;
+    return `gap, ${reason(known.gap)}${known.until < props.covered.to ? `, until ${moment(known.until, props.at)}` : ""}`;
   };
-  const words = props.lanes.map((lane) => (props.lanes.length > 1 ? `${lane.name}: ${told(lane)}` : told(lane))).join("; ");
+  const words = props.lanes.map((lane) => (props.lanes.length > 1 ? `${lane.name}: ${describe(lane)}` : describe(lane))).join("; ");
   const keys = (event: KeyboardEvent) => {
     // The browser's own: back, forward, other tabs.
     if (event.altKey || event.metaKey || event.ctrlKey) return;

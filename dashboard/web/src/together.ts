@@ -14,7 +14,7 @@ const LEAP = 5000;
 /** How long it is told that the clock leapt, ms. */
 const TOLD = 6000;
 /** What is told of a camera. */
-export interface Told {
+export interface ScreenState {
   place: Place["kind"];
   /** The instant of its picture. */
   at: number | undefined;
@@ -64,7 +64,7 @@ class Led {
   }
 
   /** Shows what belongs to the instant. */
-  follow(at: number, speed: number, runs: boolean, now: number): Told {
+  follow(at: number, speed: number, runs: boolean, now: number): ScreenState {
     const { player, video } = this;
     const place = player.place(at);
     const isOpen = place.kind === "after" && present() - at < RECENT;
@@ -115,7 +115,7 @@ export class Together {
   /** What the clock leapt over, and when it did. */
   private leapt: { over: Skipped; when: number } | undefined;
 
-  constructor(videos: HTMLVideoElement[], cameras: string[], private at: number, private readonly told: (at: number, runs: boolean, waits: boolean, cameras: Told[], leapt: Skipped | undefined) => void) {
+  constructor(videos: HTMLVideoElement[], cameras: string[], private at: number, private readonly report: (at: number, runs: boolean, waits: boolean, cameras: ScreenState[], leapt: Skipped | undefined) => void) {
     this.all = cameras.flatMap((camera, index) => (videos[index] ? [new Led(videos[index], camera)] : []));
     this.timer = setInterval(this.tick, TICK);
     this.tick();
@@ -167,7 +167,7 @@ export class Together {
   }
 
   /** No camera has a picture: the clock goes to where the first one has, or stands where nothing is stored any more of any of them. */
-  private pass(before: number, cameras: Told[], now: number): void {
+  private pass(before: number, cameras: ScreenState[], now: number): void {
     const [next] = cameras.filter(({ place }) => place === "gap").sort((a, b) => (a.until ?? 0) - (b.until ?? 0));
     if (next?.until === undefined) {
       const ends = cameras.flatMap(({ until }) => until ?? []);
@@ -189,6 +189,6 @@ export class Together {
     const cameras = this.all.map((led) => led.follow(this.at, this.speed, this.runs && !waits, now));
     if (this.runs && cameras.length > 0 && cameras.every(({ place }) => place === "after" || place === "gap")) this.pass(before, cameras, now);
     const leapt = this.leapt && now - this.leapt.when < TOLD ? this.leapt.over : undefined;
-    this.told(this.at, this.runs, waits, cameras, leapt);
+    this.report(this.at, this.runs, waits, cameras, leapt);
   };
 }

@@ -44,19 +44,19 @@ export function Fault({ what, fault, isSlow = false }: { what: string; fault: st
 }
 
 /** The timelines of several cameras, and of what time they tell. */
-export interface Known { timelines: Timeline[]; told: View }
+export interface Known { timelines: Timeline[]; covered: View }
 
 /** What is stored of each camera in the view and around it; asked for when the view rests. */
 export function useTimelines(cameras: string[], view: View, now: number): Known & { fault: string; isSlow: boolean } {
   const { from, to } = asked(view);
   const key = JSON.stringify([cameras, from, to]);
   const ask = async (signal: AbortSignal): Promise<Known> => ({
-    told: { from, to },
+    covered: { from, to },
     timelines: await Promise.all(cameras.map((camera) => get<Timeline>("/api/timeline", { camera, from: iso(from), to: iso(to) }, signal))),
   });
   // What cannot be read now stays as it was known.
   const { answer, fault, isSlow } = useAnswer(key, ask, { isNear: true, delay: 120, news: view.to > now ? now : 0 });
-  return { timelines: answer?.timelines ?? [], told: answer?.told ?? { from, to }, fault, isSlow };
+  return { timelines: answer?.timelines ?? [], covered: answer?.covered ?? { from, to }, fault, isSlow };
 }
 
 /** Shows times in the camera's zone, if its list names one, or in UTC; in the browser's once the screen is left. */

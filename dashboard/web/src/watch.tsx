@@ -41,7 +41,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   const [view, setView] = useState<View>(() => ({ from: (asked ?? present()) - HOUR * 0.8, to: (asked ?? present()) + HOUR * 0.2 }));
   const [now, setNow] = useState(present());
   const [isUtc, setUtc] = useState(false);
-  const { timelines: [timeline = NOTHING], told, fault, isSlow } = useTimelines([camera], view, now);
+  const { timelines: [timeline = NOTHING], covered, fault, isSlow } = useTimelines([camera], view, now);
   const name = useCameras().find(({ id }) => id === camera)?.name ?? camera;
 
   useEffect(() => {
@@ -124,7 +124,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   };
   const frame = (direction: 1 | -1) => frames.current?.step(direction);
   const toGap = (direction: 1 | -1) => {
-    const near = gapNear(timeline, told, at, direction);
+    const near = gapNear(timeline, covered, at, direction);
     if (near !== undefined) return pick(near - 5000);
     const mine = ++picks.current;
     void lookForGap(camera, at, direction).then((start) => {
@@ -161,7 +161,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
         <When at={peeked ?? at} isUtc={isUtc} setUtc={setUtc}>
           {player.current?.showsLive() && playing && <span class="live"> live, {span(Math.max(0, present() - at) / 1000)} behind</span>}
         </When>
-        <TimeBar view={view} setView={setView} lanes={[{ name, timeline }]} at={peeked ?? at} now={now} told={told} peek={setPeeked} grip={grip} pick={pick} />
+        <TimeBar view={view} setView={setView} lanes={[{ name, timeline }]} at={peeked ?? at} now={now} covered={covered} peek={setPeeked} grip={grip} pick={pick} />
         <Fault what="What is recorded" fault={fault} isSlow={isSlow} />
         <Legend isPending={timeline.pending.length > 0} />
         <div class="controls">
@@ -183,7 +183,7 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
         </div>
         <Take camera={camera} at={at} keys={takeKeys} />
         <Calendar key={zone()} camera={camera} at={at} pick={(day) => { setView({ from: day, to: dayBegins(dayAfter(dayOf(day))) }); pick(day); }} />
-        <Table timeline={timeline} told={told} pick={pick} />
+        <Table timeline={timeline} covered={covered} pick={pick} />
         <p class="quiet keys">Keys: space plays and pauses, j l ten seconds, arrows five, , . one frame, n p gaps, + − zoom, [ ] mark a range, e takes it away.</p>
       </main>
     </>

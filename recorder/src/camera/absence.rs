@@ -41,7 +41,10 @@ impl Absence {
         }
         match report(storage, camera, why) {
             Ok(pipeline) => *reporting = pipeline,
-            Err(error) => tracing::warn!(camera = camera.id, "the broker is not told: {error}"),
+            Err(error) => tracing::warn!(
+                camera = camera.id,
+                "the broker gets no status of a camera that is away: {error}"
+            ),
         }
     }
 

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_judged_by_their_first_bits_and_any_bytes_are_survived() {
+    fn units_are_classified_by_their_first_bits_and_any_bytes_are_survived() {
         let h265 = |header: u8, byte: u8| kind(Video::H265, &[0, 0, 1, header, 1, byte]);
         assert_eq!(
             (h265(0x26, 0x80), h265(0x26, 0x7f), h265(0x42, 0)),

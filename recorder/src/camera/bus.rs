@@ -1,4 +1,4 @@
-//! Turns the messages on the bus of a recording into [`News`]. Runs on streaming threads, so it must not block.
+//! Turns the messages on the bus of a recording into [`PipelineEvent`]. Runs on streaming threads, so it must not block.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -11,7 +11,7 @@ use super::classify::{SourceError, classify};
 use super::reach;
 use super::recording::Recording;
 use super::state::Failure;
-use super::watch::{News, Stored};
+use super::watch::{PipelineEvent, Stored};
 use crate::config::Scheme;
 
 /// Turns every message into news. Messages stay on the bus until [`drain`]: `iotcorestatus` listens there too, and would not see
@@ -29,7 +29,7 @@ pub(super) fn listen(recording: &Arc<Recording>) {
 }
 
 /// The consequence of an ERROR of `iotcorestatus`, for example if a file of the broker cannot be read.
-const UNTOLD: &str = "the broker is not told of this camera";
+const NO_STATUS: &str = "the broker gets no status of this camera";
 
 /// Removes all messages from the bus; the sync handler has already handled them.
 pub(super) fn drain(recording: &Recording) {
@@ -52,32 +52,32 @@ fn is_ours(factory: Option<&str>) -> bool {
 }
 
 fn on_message(recording: &Recording, message: &gst::MessageRef) {
-    let tell = |news| recording.teller.tell(news);
+    let send = |news| recording.event_sender.send(news);
     let ours = || is_ours(factory(message).as_deref());
     match message.view() {
         gst::MessageView::Element(element) => {
             if let Some(stored) = element.structure().and_then(Stored::of) {
-                tell(News::Stored(stored));
+                send(PipelineEvent::Stored(stored));
             }
         }
-        gst::MessageView::Warning(warning) if ours() => tell(News::Warning(redact(&warning.error().to_string()))),
+        gst::MessageView::Warning(warning) if ours() => send(PipelineEvent::Warning(redact(&warning.error().to_string()))),
         gst::MessageView::Warning(warning) if is_closed(warning) && recording.lost_before_pictures(message) => {
-            tell(News::Closing);
+            send(PipelineEvent::Closing);
         }
-        gst::MessageView::Info(info) if ours() => tell(News::Info(redact(&info.error().to_string()))),
+        gst::MessageView::Info(info) if ours() => send(PipelineEvent::Info(redact(&info.error().to_string()))),
         // Not a failure of the attempt: the camera is recorded without a broker.
         gst::MessageView::Error(error) if factory(message).as_deref() == Some(STATUS) => {
             let text = redact(&error.error().to_string());
-            tell(News::Warning(format!(
-                "{UNTOLD}: {text}; it is recorded, and its next connection tries again"
+            send(PipelineEvent::Warning(format!(
+                "{NO_STATUS}: {text}; it is recorded, and its next connection tries again"
             )));
         }
         gst::MessageView::Error(error) if ours() => {
             let text = redact(&error.error().to_string());
             match recording.is_ending() {
                 // The attempt is over: what fails now concerns only its upload.
-                true => tell(News::Warning(text)),
-                false => tell(News::Failed(Failure::Setup(text))),
+                true => send(PipelineEvent::Warning(text)),
+                false => send(PipelineEvent::Failed(Failure::Setup(text))),
             }
         }
         gst::MessageView::Error(error) if !recording.is_ending() => on_error(recording, error),
@@ -114,7 +114,7 @@ fn on_error(recording: &Recording, error: &gst::message::Error) {
         (true, Failure::Internal(text)) if is_without_answer(recording, error) => return ask(recording, text),
         (true, failure) => failure,
     };
-    recording.teller.tell(News::Failed(failure));
+    recording.event_sender.send(PipelineEvent::Failed(failure));
 }
 
 /// Whether data arrived outside RTSP and no stream was found in it.
@@ -144,14 +144,16 @@ fn is_without_answer(recording: &Recording, error: &gst::message::Error) -> bool
 /// Finds out why a camera gave no answer, in a thread of its own. `otherwise`: the text if no thread can be started.
 fn ask(recording: &Recording, otherwise: String) {
     let address = recording.setup.camera.address.clone();
-    let (teller, ending) = (recording.teller.clone(), Arc::clone(&recording.ending));
+    let (event_sender, ending) = (recording.event_sender.clone(), Arc::clone(&recording.ending));
     let asked = std::thread::Builder::new().name("ask".to_owned()).spawn(move || {
         if !ending.load(Ordering::Relaxed) {
-            teller.tell(News::Failed(reach::ask(&address)));
+            event_sender.send(PipelineEvent::Failed(reach::ask(&address)));
         }
     });
     if asked.is_err() {
-        recording.teller.tell(News::Failed(Failure::Internal(otherwise)));
+        recording
+            .event_sender
+            .send(PipelineEvent::Failed(Failure::Internal(otherwise)));
     }
 }
 

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_is_that_of_the_moment_also_where_time_stamps_and_ntp_begin_anew() {
+    fn the_error_is_that_of_the_moment_also_where_time_stamps_and_ntp_begin_again() {
         let now = 1_795_000_000;
         let right = now + 2_208_988_800;
         assert_eq!(off(right, (0, 0), now), 0.5);

@@ -2,7 +2,7 @@
 //!
 //! 1. Send EOS into the tracks, as if the camera had: the muxer outputs what it holds, and `gcssink` closes its chunk.
 //! 2. Set the source to NULL, which ends the session at the camera (TEARDOWN) and closes the socket.
-//! 3. Send [`News::Gone`]: the camera, and with the EOS in `gcssink` also bucket and device-id, are free for the next attempt.
+//! 3. Send [`PipelineEvent::Gone`]: the camera, and with the EOS in `gcssink` also bucket and device-id, are free for the next attempt.
 //! 4. Upload chunks that are only in memory, for as long as the process runs. The next sink takes over those on disk.
 //! 5. Set the pipeline to NULL.
 
@@ -15,7 +15,7 @@ use gst::prelude::*;
 use super::bus;
 use super::recording::Recording;
 use super::stats;
-use super::watch::News;
+use super::watch::PipelineEvent;
 use gstgcstreamer::base::lock::lock;
 
 /// How long to wait for the right side to be built: a sink that starts may wait this long for its spool (`PATIENCE` of the
@@ -100,10 +100,10 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
             let _ = sink.set_state(gst::State::Null);
         }
         leave_broker(recording);
-        recording.teller.tell(News::Gone);
+        recording.event_sender.send(PipelineEvent::Gone);
         upload(recording, sink, deadline);
     } else {
-        recording.teller.tell(News::Gone);
+        recording.event_sender.send(PipelineEvent::Gone);
     }
     // Blocks until no thread is pushing into a track any more, so the senders can be joined after it.
     let _ = recording.pipeline.set_state(gst::State::Null);
@@ -115,7 +115,7 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
     if let Some(bus) = recording.pipeline.bus() {
         bus.unset_sync_handler();
     }
-    recording.teller.tell(News::Finished);
+    recording.event_sender.send(PipelineEvent::Finished);
 }
 
 /// Stops a source, which closes its socket.
@@ -235,7 +235,7 @@ mod tests {
     use crate::camera::recording::Setup;
     use crate::camera::sink::Storage;
     use crate::camera::state::StartReason;
-    use crate::camera::watch::Teller;
+    use crate::camera::watch::EventSender;
 
     /// Registers the plugin once in the process: a second registration frees the factory while other tests use it.
     fn register() {
@@ -249,9 +249,9 @@ mod tests {
         recording_of(folder, |_| ()).0
     }
 
-    type NewsOf = tokio::sync::mpsc::UnboundedReceiver<(u64, crate::camera::watch::News)>;
+    type EventsOf = tokio::sync::mpsc::UnboundedReceiver<(u64, crate::camera::watch::PipelineEvent)>;
 
-    fn recording_of(folder: &std::path::Path, change: impl FnOnce(&mut crate::config::Camera)) -> (Arc<Recording>, NewsOf) {
+    fn recording_of(folder: &std::path::Path, change: impl FnOnce(&mut crate::config::Camera)) -> (Arc<Recording>, EventsOf) {
         let text = format!(
             "bucket = \"my-bucket\"\nendpoint-uri = \"http://127.0.0.1:1\"\nspool-dir = \"{}\"\nmax-spool-bytes = 1000000000\n[[camera]]\nid = \"cam\"\nurl = \"rtsp://127.0.0.1:1/\"\n",
             folder.display()
@@ -271,13 +271,13 @@ mod tests {
             distrusts_sets: false,
         };
         let (to, news) = tokio::sync::mpsc::unbounded_channel();
-        let recording = Recording::begin(setup, Teller { attempt: 1, to }).unwrap();
+        let recording = Recording::begin(setup, EventSender { attempt: 1, to }).unwrap();
         recording.source.set_locked_state(true);
         (recording, news)
     }
 
     #[test]
-    fn a_fault_of_ours_while_a_recording_is_built_is_told_as_one() {
+    fn a_fault_of_ours_while_a_recording_is_built_is_reported_as_one() {
         register();
         let folder = tempfile::tempdir().unwrap();
         // GLib's bindings panic at a text with a NUL.
@@ -286,11 +286,11 @@ mod tests {
         });
         let pad = gst::Pad::new(gst::PadDirection::Src);
         recording.build_once(Some(&pad), None);
-        let told = std::iter::from_fn(|| news.try_recv().ok()).find_map(|(_, news)| match news {
-            crate::camera::watch::News::Failed(failure) => Some(failure.text().to_owned()),
+        let reported = std::iter::from_fn(|| news.try_recv().ok()).find_map(|(_, news)| match news {
+            crate::camera::watch::PipelineEvent::Failed(failure) => Some(failure.text().to_owned()),
             _ => None,
         });
-        assert!(told.unwrap().contains("a fault of the recorder itself"));
+        assert!(reported.unwrap().contains("a fault of the recorder itself"));
     }
 
     fn bytes_in(folder: &std::path::Path) -> u64 {

@@ -46,11 +46,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Starts a reading, unless one is in progress. Calls `tell` with the result, in the thread that reads.
+    /// Starts a reading, unless one is in progress. Calls `done` with the result, in the thread that reads.
     ///
     /// # Errors
     /// No thread can be started.
-    pub(super) fn ask(&mut self, camera: &Camera, tell: impl FnOnce(Files) + Send + 'static) -> std::io::Result<()> {
+    pub(super) fn ask(&mut self, camera: &Camera, done: impl FnOnce(Files) + Send + 'static) -> std::io::Result<()> {
         if self.reads.is_some() && self.asked.is_some_and(|at| at.elapsed() < GIVE_UP) {
             return Ok(());
         }
@@ -69,7 +69,7 @@ impl Reader {
                 // Only shows that the file answers: GLib reads it again and reports what is wrong with it.
                 let _ = std::fs::read(file);
             }
-            tell(Files { id, password });
+            done(Files { id, password });
         };
         std::thread::Builder::new().name("files".to_owned()).spawn(work)?;
         (self.last, self.asked, self.reads) = (id, Some(Instant::now()), Some(reads));

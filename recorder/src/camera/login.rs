@@ -91,7 +91,7 @@ impl Guard {
         self.is_playing = true;
     }
 
-    fn judge(&mut self, request: Request) -> Verdict {
+    fn decide(&mut self, request: Request) -> Verdict {
         self.sent += 1;
         let is_repeated = !std::mem::take(&mut self.is_announced);
         // Without an announcement this is the last request again, with credentials. If it already contains some, they were
@@ -173,7 +173,7 @@ pub(super) fn watch(source: &gst::Element, login: &std::sync::Arc<Login>, on_ans
         };
         let (verdict, is_answered) = {
             let mut guard = lock(&login.guard);
-            (guard.judge(request), guard.sent > 1 && !guard.is_open)
+            (guard.decide(request), guard.sent > 1 && !guard.is_open)
         };
         if is_answered {
             on_answer();
@@ -213,7 +213,7 @@ mod tests {
             if *is_announced {
                 guard.announce();
             }
-            guard.judge(*request) != Verdict::Withhold
+            guard.decide(*request) != Verdict::Withhold
         };
         requests.iter().map(&mut send).collect()
     }
@@ -291,7 +291,7 @@ mod tests {
         let mut guard = Guard::default();
         sends(&mut guard, &[NEXT, NEXT]);
         let elsewhere = Request { is_home: false, ..FRESH };
-        assert_eq!(guard.judge(elsewhere), Verdict::SendBare);
+        assert_eq!(guard.decide(elsewhere), Verdict::SendBare);
         assert_eq!(guard.misled, Some(Misled::Elsewhere));
         let mut guard = Guard::default();
         let sent = sends(&mut guard, &[NEXT; 1000]);

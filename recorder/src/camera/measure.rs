@@ -14,7 +14,7 @@ use super::files::unusable_password;
 use super::recording::{KINDS_WAIT, Recording, Setup};
 use super::sink::Storage;
 use super::state::{Failure, StartReason};
-use super::watch::{News, Picture, Teller};
+use super::watch::{EventSender, Picture, PipelineEvent};
 use crate::config::{Camera, Secret};
 
 /// How long to wait for the first picture.
@@ -76,7 +76,7 @@ pub fn measure(camera: &Camera, storage: &Arc<Storage>, time: Duration) -> Measu
         distrusts_sets: false,
     };
     let mut measured = Measured::default();
-    let recording = match Recording::begin(setup, Teller { attempt: 1, to }) {
+    let recording = match Recording::begin(setup, EventSender { attempt: 1, to }) {
         Ok(recording) => recording,
         Err(failure) => {
             measured.failure = Some(failure);
@@ -91,9 +91,9 @@ pub fn measure(camera: &Camera, storage: &Arc<Storage>, time: Duration) -> Measu
     while failed.is_none() {
         while let Ok((_, news)) = news.try_recv() {
             match news {
-                News::Failed(failure) => drop(failed.get_or_insert(failure)),
-                News::Closing => drop(closing.get_or_insert_with(Instant::now)),
-                News::Soundless(why) => measured.soundless = Some(why),
+                PipelineEvent::Failed(failure) => drop(failed.get_or_insert(failure)),
+                PipelineEvent::Closing => drop(closing.get_or_insert_with(Instant::now)),
+                PipelineEvent::Soundless(why) => measured.soundless = Some(why),
                 _ => {}
             }
         }

@@ -10,7 +10,7 @@ use gst::prelude::*;
 
 use super::source::{Choice, authorities, missing};
 use super::state::Failure;
-use super::watch::{News, Teller, Watch};
+use super::watch::{EventSender, PipelineEvent, Watch};
 use crate::config::{Camera, Scheme};
 
 /// The parsers of pictures that `parsebin` may create.
@@ -24,7 +24,7 @@ pub(super) fn make(
     camera: &Camera,
     password: Option<&str>,
     choice: &Arc<Choice>,
-    teller: &Teller,
+    event_sender: &EventSender,
     watch: &Arc<Watch>,
 ) -> Result<gst::Element, Failure> {
     let base = "gstreamer1.0-plugins-base";
@@ -38,7 +38,7 @@ pub(super) fn make(
     };
     uri.set_property("uri", location);
     set_up(&uri, camera, password)?;
-    observe(&bin, &uri, choice, teller, watch);
+    observe(&bin, &uri, choice, event_sender, watch);
     let outer = bin.downgrade();
     parse.connect_pad_added(move |_, pad| {
         let ghost = gst::GhostPad::builder_with_target(pad).map(gst::PadBuilder::build);
@@ -84,7 +84,7 @@ fn set_up(uri: &gst::Element, camera: &Camera, password: Option<&str>) -> Result
 
 /// Counts what arrives: bytes of the stream, and slices in front of the parsers. `parsebin` holds the latter back until it has
 /// parameter sets, which come with a key frame.
-fn observe(bin: &gst::Bin, uri: &gst::Element, choice: &Arc<Choice>, teller: &Teller, watch: &Arc<Watch>) {
+fn observe(bin: &gst::Bin, uri: &gst::Element, choice: &Arc<Choice>, event_sender: &EventSender, watch: &Arc<Watch>) {
     let counting = Arc::clone(watch);
     bin.connect_deep_element_added(move |_, _, element| {
         let is_parser = element
@@ -98,19 +98,21 @@ fn observe(bin: &gst::Bin, uri: &gst::Element, choice: &Arc<Choice>, teller: &Te
             });
         }
     });
-    let (choice, teller, watch) = (Arc::clone(choice), teller.clone(), Arc::clone(watch));
+    let (choice, event_sender, watch) = (Arc::clone(choice), event_sender.clone(), Arc::clone(watch));
     uri.connect_pad_added(move |_, pad| {
         // The pad has no current caps before its first data.
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         if let Some(structure) = caps.structure(0) {
             choice.note_container(structure.name());
         }
-        let (teller, watch) = (teller.clone(), Arc::clone(&watch));
+        let (event_sender, watch) = (event_sender.clone(), Arc::clone(&watch));
         pad.add_probe(
             gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM,
             move |_, info| {
                 match &info.data {
-                    Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos => teller.tell(News::Closing),
+                    Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos => {
+                        event_sender.send(PipelineEvent::Closing)
+                    }
                     Some(gst::PadProbeData::Buffer(_)) => watch.on_arrival(),
                     _ => {}
                 }

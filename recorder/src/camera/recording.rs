@@ -31,7 +31,7 @@ use super::state::{Failure, StartReason};
 use super::supervisor::Attempt;
 use super::timestamps;
 use super::torn;
-use super::watch::{News, Picture, Teller, Watch};
+use super::watch::{EventSender, Picture, PipelineEvent, Watch};
 use crate::config::{Audio, Camera, Container, Password, Transport};
 use gstgcstreamer::base::lock::lock;
 
@@ -74,7 +74,7 @@ pub struct Recording {
     pub(super) setup: Setup,
     pub(super) pipeline: gst::Pipeline,
     pub(super) source: gst::Element,
-    pub(super) teller: Teller,
+    pub(super) event_sender: EventSender,
     /// Counts what passes.
     pub watch: Arc<Watch>,
     choice: Arc<Choice>,
@@ -132,22 +132,22 @@ fn internal(error: &impl std::fmt::Display) -> Failure {
 }
 
 impl Recording {
-    /// Creates the left side of the pipeline, not yet started. Everything that happens later is sent through `teller`.
+    /// Creates the left side of the pipeline, not yet started. Everything that happens later is sent through `event_sender`.
     ///
     /// # Errors
     /// An element is not installed, or the pipeline cannot be built.
-    pub fn begin(setup: Setup, teller: Teller) -> Result<Arc<Self>, Failure> {
+    pub fn begin(setup: Setup, event_sender: EventSender) -> Result<Arc<Self>, Failure> {
         let choice = Arc::new(Choice::default());
         let password = setup.password.as_ref().map(Password::clear);
         let watch = Arc::new(Watch::default());
-        let source = source::make(&setup.camera, password, &choice, &teller, &watch)?;
-        let pipeline = gst::Pipeline::with_name(&format!("camera-{}", teller.attempt));
+        let source = source::make(&setup.camera, password, &choice, &event_sender, &watch)?;
+        let pipeline = gst::Pipeline::with_name(&format!("camera-{}", event_sender.attempt));
         pipeline.add(&source).map_err(|e| internal(&e))?;
         let recording = Arc::new(Self {
             setup,
             pipeline,
             source,
-            teller,
+            event_sender,
             watch,
             choice,
             parts: Mutex::default(),
@@ -177,7 +177,7 @@ impl Recording {
                 // The supervisor takes the first failure of an attempt. An ERROR message of the element is posted before
                 // `set_state` returns, so its more precise text wins.
                 let text = "the pipeline does not start".to_owned();
-                self.teller.tell(News::Failed(Failure::Internal(text)));
+                self.event_sender.send(PipelineEvent::Failed(Failure::Internal(text)));
             }
         });
     }
@@ -188,7 +188,7 @@ impl Recording {
 
     /// Returns the attempt's number.
     pub fn attempt(&self) -> Attempt {
-        self.teller.attempt
+        self.event_sender.attempt
     }
 
     /// Returns the sink, once the pipeline is built.
@@ -291,11 +291,11 @@ impl Recording {
     pub(super) fn on_opened(&self) {
         self.choice.login.note_open();
         match self.fault() {
-            Some(failure) => self.teller.tell(News::Failed(failure)),
-            None => self.teller.tell(News::Opened),
+            Some(failure) => self.event_sender.send(PipelineEvent::Failed(failure)),
+            None => self.event_sender.send(PipelineEvent::Opened),
         }
         if let Some(why) = self.choice.soundless() {
-            self.teller.tell(News::Soundless(why));
+            self.event_sender.send(PipelineEvent::Soundless(why));
         }
     }
 
@@ -337,7 +337,7 @@ impl Recording {
             _ => self.add_nothing(pad),
         };
         if let Err(failure) = added {
-            self.teller.tell(News::Failed(failure));
+            self.event_sender.send(PipelineEvent::Failed(failure));
         }
     }
 
@@ -399,7 +399,7 @@ impl Recording {
                 }
                 torn::drop_torn(&front, &back, video, is_rtp);
             }
-            timestamps::separate(&back, &self.teller);
+            timestamps::separate(&back, &self.event_sender);
         }
         if let Some(depayloader) = bin.by_name("latm") {
             latm::strip_first_length(&depayloader);
@@ -443,7 +443,7 @@ impl Recording {
         let branch = self.add_branch(pad, &line, (Some(video), is_rtp), |front| self.watch_pictures(front, video))?;
         self.parts().video = Some(branch);
         if !is_rtp {
-            self.teller.tell(News::Opened);
+            self.event_sender.send(PipelineEvent::Opened);
         }
         Ok(())
     }
@@ -456,7 +456,7 @@ impl Recording {
         if self.setup.camera.audio == Audio::Require {
             return Err(Failure::Unsupported(why));
         }
-        self.teller.tell(News::Soundless(why));
+        self.event_sender.send(PipelineEvent::Soundless(why));
         self.add_nothing(pad)
     }
 
@@ -498,21 +498,25 @@ impl Recording {
     }
 
     fn watch_sound(&self, front: &gst::Pad) {
-        let (watch, teller, form) = (Arc::clone(&self.watch), self.teller.clone(), Form::default());
+        let (watch, event_sender, form) = (Arc::clone(&self.watch), self.event_sender.clone(), Form::default());
         let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
         front.add_probe(kinds, move |_, info| {
             match &info.data {
                 Some(gst::PadProbeData::Buffer(_)) if watch.closed.load(Ordering::Relaxed) => {
                     return gst::PadProbeReturn::Handled;
                 }
-                Some(gst::PadProbeData::Buffer(buffer)) if watch.on_sound(buffer.size() as u64) => teller.tell(News::Flows),
+                Some(gst::PadProbeData::Buffer(buffer)) if watch.on_sound(buffer.size() as u64) => {
+                    event_sender.send(PipelineEvent::Flows)
+                }
                 Some(gst::PadProbeData::Event(event)) => {
                     if let gst::EventView::Caps(caps) = event.view()
                         && form.changes(caps.caps())
                         && !watch.is_soundless.load(Ordering::Relaxed)
                     {
                         watch.closed.store(true, Ordering::Relaxed);
-                        teller.tell(News::Failed(Failure::Changed("the camera's sound has changed".to_owned())));
+                        event_sender.send(PipelineEvent::Failed(Failure::Changed(
+                            "the camera's sound has changed".to_owned(),
+                        )));
                         return gst::PadProbeReturn::Handled;
                     }
                 }
@@ -526,15 +530,15 @@ impl Recording {
     /// that sends no key frame yet would look frozen behind it.
     fn watch_slices(&self, front: &gst::Pad, codec: Video) {
         let watch = Arc::clone(&self.watch);
-        let look = move |buffer: &gst::BufferRef| {
+        let on_buffer = move |buffer: &gst::BufferRef| {
             if buffer.map_readable().is_ok_and(|unit| torn::is_part(codec, &unit)) {
                 watch.on_slice();
             }
         };
         front.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, info| {
             match &info.data {
-                Some(gst::PadProbeData::Buffer(buffer)) => look(buffer),
-                Some(gst::PadProbeData::BufferList(list)) => list.iter().for_each(&look),
+                Some(gst::PadProbeData::Buffer(buffer)) => on_buffer(buffer),
+                Some(gst::PadProbeData::BufferList(list)) => list.iter().for_each(&on_buffer),
                 _ => {}
             }
             gst::PadProbeReturn::Ok
@@ -542,7 +546,7 @@ impl Recording {
     }
 
     fn watch_pictures(&self, front: &gst::Pad, codec: Video) {
-        let (watch, teller, ending) = (Arc::clone(&self.watch), self.teller.clone(), Arc::clone(&self.ending));
+        let (watch, event_sender, ending) = (Arc::clone(&self.watch), self.event_sender.clone(), Arc::clone(&self.ending));
         // MPEG-TS carries the parameter sets in the stream. The others store them in a header, which their muxer cannot change
         // later.
         let keeps_header_apart = self.setup.camera.container != Container::MpegTs;
@@ -558,13 +562,13 @@ impl Recording {
                     let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
                     let time = buffer.pts().map(gst::ClockTime::nseconds);
                     if watch.on_picture(buffer.size() as u64, time, is_key) {
-                        teller.tell(News::Flows);
+                        event_sender.send(PipelineEvent::Flows);
                     }
                 }
                 Some(gst::PadProbeData::Event(event)) => match event.view() {
-                    gst::EventView::Caps(caps) => return on_caps(&watch, &teller, codec, caps.caps(), keeps_header_apart),
+                    gst::EventView::Caps(caps) => return on_caps(&watch, &event_sender, codec, caps.caps(), keeps_header_apart),
                     gst::EventView::Eos(_) if !ending.load(Ordering::Relaxed) => {
-                        teller.tell(News::Failed(Failure::Closed(ENDED.to_owned())));
+                        event_sender.send(PipelineEvent::Failed(Failure::Closed(ENDED.to_owned())));
                     }
                     _ => {}
                 },
@@ -604,7 +608,7 @@ impl Recording {
         let built = built.unwrap_or_else(|_| Err(internal(&"a fault of the recorder itself, which standard error names")));
         self.built.set();
         if let Err(failure) = built {
-            self.teller.tell(News::Failed(failure));
+            self.event_sender.send(PipelineEvent::Failed(failure));
         }
     }
 
@@ -728,7 +732,13 @@ fn answer_allocation(pad: &gst::Pad) {
 /// Handles new caps of the pictures. Another codec or size ends the attempt, because a muxer cannot change them in mid-stream.
 /// Another header for the same pictures does not: the parser repeats the parameter sets in the stream.
 // Returns `Handled`, not `Drop`: for a dropped event GStreamer 1.22 unrefs what the bindings have already taken.
-fn on_caps(watch: &Watch, teller: &Teller, codec: Video, caps: &gst::CapsRef, keeps_header_apart: bool) -> gst::PadProbeReturn {
+fn on_caps(
+    watch: &Watch,
+    event_sender: &EventSender,
+    codec: Video,
+    caps: &gst::CapsRef,
+    keeps_header_apart: bool,
+) -> gst::PadProbeReturn {
     let number = |field| {
         let value = caps.structure(0).and_then(|s| s.get::<i32>(field).ok());
         value.and_then(|value| u32::try_from(value).ok()).unwrap_or(0)
@@ -744,13 +754,13 @@ fn on_caps(watch: &Watch, teller: &Teller, codec: Video, caps: &gst::CapsRef, ke
     if let Some(before) = watch.on_kind(picture) {
         watch.closed.store(true, Ordering::Relaxed);
         if !watch.has_key() {
-            teller.tell(News::StaleSets);
+            event_sender.send(PipelineEvent::StaleSets);
         }
         let text = format!(
             "the picture changed from {}×{} to {}×{}",
             before.width, before.height, picture.width, picture.height
         );
-        teller.tell(News::Failed(Failure::Changed(text)));
+        event_sender.send(PipelineEvent::Failed(Failure::Changed(text)));
         return gst::PadProbeReturn::Handled;
     }
     gst::PadProbeReturn::Ok

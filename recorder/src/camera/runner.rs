@@ -1,7 +1,7 @@
 //! The task of one camera: carries out what the supervisor decides.
 //!
 //! This module does not decide when to connect, and it must not block: pipelines are started, built and ended on threads of their
-//! own, which send [`News`]. [`figures`] reads the counters of the recordings, [`reporting`] publishes the camera's state,
+//! own, which send [`PipelineEvent`]. [`figures`] reads the counters of the recordings, [`reporting`] publishes the camera's state,
 //! [`settings`] advises on the camera's settings.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::sink::{Limits, Storage};
 use super::state::{Failure, StartReason, State};
 use super::stats::{self, SinkStats};
 use super::supervisor::{self, Action, Attempt, Event, Supervisor};
-use super::watch::{News, Teller};
+use super::watch::{EventSender, PipelineEvent};
 use crate::config::{Camera, Password, Scheme, Transport};
 use crate::logged::Logged;
 
@@ -111,7 +111,7 @@ struct Open {
     /// When its end was ordered.
     ended: Option<Instant>,
     is_gone: bool,
-    looked: settings::Looked,
+    settings_watch: settings::SettingsWatch,
 }
 
 impl Open {
@@ -132,7 +132,7 @@ struct Runner {
     began: Instant,
     supervisor: Supervisor,
     report: Report,
-    news: UnboundedSender<(Attempt, News)>,
+    events: UnboundedSender<(Attempt, PipelineEvent)>,
     /// The running attempt, and those that are ending or still upload.
     open: Vec<Open>,
     previous_session: Option<String>,
@@ -145,14 +145,14 @@ struct Runner {
     /// Whether to ignore the parameter sets of the SDP. They are out of date: an attempt that begins between key frames would
     /// start with the old picture size and fail at the first key frame.
     distrusts_sets: bool,
-    told_soundless: bool,
+    reported_soundless: bool,
     logged: Logged,
     advised: settings::Advised,
     /// What remains of the report once the camera is stopped.
     leaves: Leaves,
     absence: Arc<Absence>,
     /// The absence last reported to the broker, while it lasts.
-    told_absence: Option<Why>,
+    reported_absence: Option<Why>,
     /// Set when the runner ends: no report of an absence may begin after that.
     is_over: Arc<AtomicBool>,
     /// The `since` of the report on the supervisor's clock.
@@ -162,7 +162,7 @@ struct Runner {
 /// Runs a camera until an [`Order::Stop`] has been carried out.
 pub async fn run(job: Job, mut orders: UnboundedReceiver<Order>, seed: u64) {
     // Unbounded: streaming threads send here and must never block.
-    let (to, mut news) = unbounded_channel();
+    let (to, mut events) = unbounded_channel();
     let mut runner = Runner::new(job, to, seed);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -176,21 +176,21 @@ pub async fn run(job: Job, mut orders: UnboundedReceiver<Order>, seed: u64) {
             }
         };
         tokio::select! {
-            Some((attempt, news)) = news.recv() => runner.on_news(attempt, news),
+            Some((attempt, events)) = events.recv() => runner.on_pipeline_event(attempt, events),
             Some(order) = orders.recv() => runner.on_order(order),
             () = timer => {}
-            _ = tick.tick() => runner.look(),
+            _ = tick.tick() => runner.poll(),
         }
         let slept = turn.elapsed();
         if slept > SLEPT {
             // Move the supervisor's time-outs, and count what arrived meanwhile and waits in the sockets: otherwise a camera that
             // never stopped sending would be reported as frozen.
             runner.supervisor.slept(slept, runner.now());
-            runner.look();
+            runner.poll();
         }
         turn = Instant::now();
         let actions = runner.supervisor.poll(runner.now());
-        runner.carry_out(actions);
+        runner.perform(actions);
         if runner.supervisor.is_over() {
             runner.job.connection = None;
         }
@@ -203,7 +203,7 @@ pub async fn run(job: Job, mut orders: UnboundedReceiver<Order>, seed: u64) {
 }
 
 impl Runner {
-    fn new(job: Job, news: UnboundedSender<(Attempt, News)>, seed: u64) -> Self {
+    fn new(job: Job, events: UnboundedSender<(Attempt, PipelineEvent)>, seed: u64) -> Self {
         let supervisor = Supervisor::new(limits(&job.camera), Duration::ZERO, job.delay, seed);
         let condition = supervisor.condition().clone();
         let camera = &job.camera;
@@ -219,7 +219,7 @@ impl Runner {
             began: Instant::now(),
             supervisor,
             report,
-            news,
+            events,
             open: Vec::new(),
             previous_session: None,
             last_sound_rebuild: None,
@@ -227,12 +227,12 @@ impl Runner {
             reading: None,
             password_mark: 0,
             distrusts_sets: false,
-            told_soundless: false,
+            reported_soundless: false,
             logged: Logged::default(),
             advised: settings::Advised::default(),
             leaves: Leaves::Report,
             absence: Arc::default(),
-            told_absence: None,
+            reported_absence: None,
             is_over: Arc::default(),
             since: None,
         }
@@ -253,10 +253,10 @@ impl Runner {
 
     fn event(&mut self, event: Event) {
         let actions = self.supervisor.on_event(self.now(), event);
-        self.carry_out(actions);
+        self.perform(actions);
     }
 
-    fn carry_out(&mut self, actions: Vec<Action>) {
+    fn perform(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Begin { attempt, reason } => self.begin(attempt, reason),
@@ -278,10 +278,10 @@ impl Runner {
 
     /// Starts reading the camera's files, unless a reading is in progress.
     fn read_files(&mut self) {
-        let to = self.news.clone();
+        let to = self.events.clone();
         // Attempts count from 1: files belong to the camera, not to an attempt.
-        let tell = move |files| drop(to.send((0, News::Files(files))));
-        if let Err(error) = self.files.ask(&self.job.camera, tell) {
+        let done = move |files| drop(to.send((0, PipelineEvent::Files(files))));
+        if let Err(error) = self.files.ask(&self.job.camera, done) {
             self.no_files(&format!(
                 "no thread can be started: {error}; raise the limit of threads (pids) of this service"
             ));
@@ -319,7 +319,7 @@ impl Runner {
 
     /// Fails an attempt whose files do not answer within [`FILES`]. When they answer later, [`Runner::on_files`] connects at
     /// once.
-    fn look_at_files(&mut self) {
+    fn check_files(&mut self) {
         if self.reading.is_some_and(|(.., since)| since.elapsed() >= FILES) {
             let file = self.files.reads().unwrap_or_default();
             self.no_files(&format!(
@@ -337,7 +337,7 @@ impl Runner {
     }
 
     fn fail(&self, attempt: Attempt, failure: Failure) {
-        let _ = self.news.send((attempt, News::Failed(failure)));
+        let _ = self.events.send((attempt, PipelineEvent::Failed(failure)));
     }
 
     fn connect(&mut self, attempt: Attempt, reason: StartReason, password: Option<Password>) {
@@ -355,11 +355,11 @@ impl Runner {
             is_storing: true,
             distrusts_sets: self.distrusts_sets,
         };
-        let teller = Teller {
+        let event_sender = EventSender {
             attempt,
-            to: self.news.clone(),
+            to: self.events.clone(),
         };
-        match Recording::begin(setup, teller.clone()) {
+        match Recording::begin(setup, event_sender.clone()) {
             Ok(recording) => {
                 self.open.push(Open {
                     recording: Arc::clone(&recording),
@@ -375,12 +375,12 @@ impl Runner {
                     closing: None,
                     ended: None,
                     is_gone: false,
-                    looked: settings::Looked::default(),
+                    settings_watch: settings::SettingsWatch::default(),
                 });
                 spawn("connect", move || recording.play());
             }
             Err(failure) => {
-                teller.tell(News::Failed(failure));
+                event_sender.send(PipelineEvent::Failed(failure));
             }
         }
     }
@@ -437,7 +437,7 @@ impl Runner {
                 self.report.name.clone_from(&camera.name);
                 self.report.container = camera.container.name();
                 (self.job.camera, self.job.storage, self.job.memory) = (*camera, storage, memory);
-                self.told_soundless = false;
+                self.reported_soundless = false;
                 // The new settings may name another camera.
                 self.distrusts_sets = false;
                 self.advised = settings::Advised::default();
@@ -461,42 +461,42 @@ impl Runner {
         }
     }
 
-    fn on_news(&mut self, attempt: Attempt, news: News) {
+    fn on_pipeline_event(&mut self, attempt: Attempt, events: PipelineEvent) {
         let now = self.now();
         let id = &self.job.camera.id;
-        match news {
-            News::Answered => self.event(Event::Answered(attempt)),
-            News::Opened => self.event(Event::Opened(attempt)),
-            News::Flows => self.look(),
-            News::Closing => {
+        match events {
+            PipelineEvent::Answered => self.event(Event::Answered(attempt)),
+            PipelineEvent::Opened => self.event(Event::Opened(attempt)),
+            PipelineEvent::Flows => self.poll(),
+            PipelineEvent::Closing => {
                 if let Some(open) = self.open.iter_mut().find(|open| open.recording.attempt() == attempt) {
                     open.closing.get_or_insert_with(Instant::now);
                 }
             }
-            News::Failed(failure) => {
+            PipelineEvent::Failed(failure) => {
                 let is_change = matches!(failure, Failure::Changed(_));
                 if is_change && self.logged.is_new(failure.text(), now) {
-                    tracing::info!(camera = id, "{}: it is recorded anew", failure.text());
+                    tracing::info!(camera = id, "{}: its recording starts again", failure.text());
                 }
                 tracing::debug!(camera = id, attempt, reason = failure.text(), "attempt failed");
                 self.event(Event::Failed(attempt, failure));
             }
-            News::Soundless(why) => {
-                if !std::mem::replace(&mut self.told_soundless, true) {
+            PipelineEvent::Soundless(why) => {
+                if !std::mem::replace(&mut self.reported_soundless, true) {
                     tracing::warn!(camera = id, "{why}");
                 }
             }
-            News::StaleSets => self.distrusts_sets = true,
-            News::Files(files) => self.on_files(files),
-            News::Stored(stored) => self.job.board.note_stored(&stored),
-            News::Warning(text) if self.logged.is_new(&text, now) => tracing::warn!(camera = id, "{text}"),
-            News::Info(text) if self.logged.is_new(&text, now) => tracing::info!(camera = id, "{text}"),
-            News::Warning(_) | News::Info(_) => {}
-            News::Clock(error) => self.on_clock(error),
-            News::Gone => self.gone(attempt),
-            News::Finished => {
+            PipelineEvent::StaleSets => self.distrusts_sets = true,
+            PipelineEvent::Files(files) => self.on_files(files),
+            PipelineEvent::Stored(stored) => self.job.board.note_stored(&stored),
+            PipelineEvent::Warning(text) if self.logged.is_new(&text, now) => tracing::warn!(camera = id, "{text}"),
+            PipelineEvent::Info(text) if self.logged.is_new(&text, now) => tracing::info!(camera = id, "{text}"),
+            PipelineEvent::Warning(_) | PipelineEvent::Info(_) => {}
+            PipelineEvent::Clock(error) => self.on_clock(error),
+            PipelineEvent::Gone => self.gone(attempt),
+            PipelineEvent::Finished => {
                 self.gone(attempt);
-                self.look();
+                self.poll();
                 self.open.retain(|open| open.recording.attempt() != attempt);
             }
         }
@@ -510,7 +510,7 @@ impl Runner {
         open.is_gone = true;
         if open.recording.is_assembled() {
             // The recording reported the camera to the broker until now, so a report of the absence is due again.
-            self.told_absence = None;
+            self.reported_absence = None;
         }
         open.note_session();
         if open.session.is_some() {

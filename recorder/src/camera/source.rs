@@ -14,7 +14,7 @@ use super::login::{self, Login};
 use super::outside;
 use super::plan::{self, Sound, Video};
 use super::state::Failure;
-use super::watch::{News, Teller, Watch};
+use super::watch::{EventSender, PipelineEvent, Watch};
 use gstgcstreamer::base::lock::lock;
 
 /// How long a TEARDOWN may take. Without one a camera keeps the session until it times out, and cameras allow few sessions.
@@ -144,7 +144,7 @@ impl Choice {
                 }
                 let sound = match lacks_configuration(&encoding, &text("config")) {
                     true => Sound::Left(
-                        "the camera announces AAC without its configuration, so its sound is not recorded; set its sound anew, or switch it off"
+                        "the camera announces AAC without its configuration, so its sound is not recorded; configure its sound again, or switch it off"
                             .to_owned(),
                     ),
                     false => plan::sound(&encoding, None, true, camera.container, &is_installed),
@@ -201,8 +201,8 @@ fn are_pictures_sendonly(description: &SDPMessageRef) -> bool {
     let pictures = description
         .medias()
         .find(|media| media.media() == Some("video") && is_known(media));
-    let is_said = description.attributes().any(|attribute| attribute.key() == "sendonly");
-    pictures.is_some_and(|media| is_said || media.attributes().any(|attribute| attribute.key() == "sendonly"))
+    let is_reported = description.attributes().any(|attribute| attribute.key() == "sendonly");
+    pictures.is_some_and(|media| is_reported || media.attributes().any(|attribute| attribute.key() == "sendonly"))
 }
 
 /// Whether AAC lacks its hexadecimal `config` (RFC 3640 4.1, RFC 6416 7.3) of at least two bytes. The depayloader would then end
@@ -228,12 +228,12 @@ pub(super) fn make(
     camera: &Camera,
     password: Option<&str>,
     choice: &std::sync::Arc<Choice>,
-    teller: &Teller,
+    event_sender: &EventSender,
     watch: &std::sync::Arc<Watch>,
 ) -> Result<gst::Element, Failure> {
     match camera.address.scheme() {
-        Scheme::Rtsp | Scheme::Rtsps => rtsp(camera, password, choice, teller),
-        Scheme::Http | Scheme::Rtmp | Scheme::Srt => outside::make(camera, password, choice, teller, watch),
+        Scheme::Rtsp | Scheme::Rtsps => rtsp(camera, password, choice, event_sender),
+        Scheme::Http | Scheme::Rtmp | Scheme::Srt => outside::make(camera, password, choice, event_sender, watch),
     }
 }
 
@@ -245,7 +245,7 @@ fn rtsp(
     camera: &Camera,
     password: Option<&str>,
     choice: &std::sync::Arc<Choice>,
-    teller: &Teller,
+    event_sender: &EventSender,
 ) -> Result<gst::Element, Failure> {
     let microseconds = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let protocols = match camera.transport {
@@ -271,8 +271,8 @@ fn rtsp(
         .map_err(|_| missing("rtspsrc", "gstreamer1.0-plugins-good"))?;
     trust(&source, camera)?;
     begin_with_what_comes(&source, camera.transport);
-    let teller = teller.clone();
-    login::watch(&source, &choice.login, move || teller.tell(News::Answered));
+    let event_sender = event_sender.clone();
+    login::watch(&source, &choice.login, move || event_sender.send(PipelineEvent::Answered));
     let described = std::sync::Arc::clone(choice);
     source.connect("on-sdp", false, move |values| {
         let description = values.get(1)?.get::<SDPMessage>().ok()?;

@@ -136,7 +136,7 @@ fn a_key_frame_that_a_muxer_held_back_does_not_hide_that_the_camera_is_frozen() 
 }
 
 #[test]
-fn a_camera_that_answers_slowly_is_waited_for_and_one_that_does_not_is_told_of_after_ten_seconds() {
+fn a_camera_that_answers_slowly_is_waited_for_and_one_that_does_not_is_reported_after_ten_seconds() {
     let mut story = Story::new();
     story.pass(Duration::ZERO);
     let attempt = story.attempt();
@@ -374,7 +374,7 @@ fn a_bucket_that_refuses_is_no_fault_of_the_camera_and_is_tried_again_after_a_wh
 }
 
 #[test]
-fn pictures_without_key_frames_are_told_after_three_chunks_and_are_no_reason_to_reconnect() {
+fn pictures_without_key_frames_are_reported_after_three_chunks_and_are_no_reason_to_reconnect() {
     let mut story = Story::new();
     story.next();
     story.record(5 * S);

@@ -12,7 +12,7 @@ use std::time::Instant;
 use gst::prelude::*;
 use gstgcstreamer::base::lock::lock;
 
-use super::watch::{News, Teller};
+use super::watch::{EventSender, PipelineEvent};
 
 /// A difference of running times from this on, in ns, is a shift and not a rounding error.
 const APART: u64 = 1_000_000_000;
@@ -93,8 +93,8 @@ pub(super) fn align(timestamper: &gst::Element) {
 /// Gives pictures in a row that have the same time times of their own, 1 ms apart. The jitter buffer gives one time to pictures
 /// that a camera collects and sends in a burst, and players show only the last of them. If time stamps freeze for longer than
 /// [`Separation::PATIENCE`], pictures get their arrival times.
-pub(super) fn separate(pad: &gst::Pad, teller: &Teller) {
-    let (state, teller, began) = (Mutex::new(Separation::default()), teller.clone(), Instant::now());
+pub(super) fn separate(pad: &gst::Pad, event_sender: &EventSender) {
+    let (state, event_sender, began) = (Mutex::new(Separation::default()), event_sender.clone(), Instant::now());
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(gst::PadProbeData::Buffer(buffer)) = &mut info.data {
             let time = buffer.pts().map(gst::ClockTime::nseconds);
@@ -105,7 +105,7 @@ pub(super) fn separate(pad: &gst::Pad, teller: &Teller) {
                 (state.next(time, now), state.stands_still && !stood_still)
             };
             if has_stopped {
-                teller.tell(News::Warning(STANDS_STILL.to_owned()));
+                event_sender.send(PipelineEvent::Warning(STANDS_STILL.to_owned()));
             }
             if own != time {
                 buffer.make_mut().set_pts(own.map(gst::ClockTime::from_nseconds));

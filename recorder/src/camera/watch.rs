@@ -21,7 +21,7 @@ pub(super) const SOUND_LOST: Duration = Duration::from_secs(3);
 
 /// An event that the runner of a camera must handle.
 #[derive(Clone, Debug)]
-pub enum News {
+pub enum PipelineEvent {
     /// The camera has answered one of several requests.
     Answered,
     /// The camera has answered, and its streams are set up.
@@ -81,16 +81,16 @@ impl Stored {
 
 /// Sends the news of one attempt.
 #[derive(Clone, Debug)]
-pub struct Teller {
+pub struct EventSender {
     /// Its number.
     pub attempt: Attempt,
     /// The runner's queue.
-    pub to: UnboundedSender<(Attempt, News)>,
+    pub to: UnboundedSender<(Attempt, PipelineEvent)>,
 }
 
-impl Teller {
+impl EventSender {
     /// Sends the news. Does nothing if the runner has ended.
-    pub fn tell(&self, news: News) {
+    pub fn send(&self, news: PipelineEvent) {
         let _ = self.to.send((self.attempt, news));
     }
 }
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_that_comes_back_after_a_break_has_to_last_anew() {
+    fn sound_that_comes_back_after_a_break_has_to_last_again() {
         const S: u64 = 1_000_000_000;
         let watch = Watch::default();
         let lasts = || watch.last_sound.load(Ordering::Relaxed) - watch.first_sound.load(Ordering::Relaxed);

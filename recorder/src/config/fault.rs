@@ -42,7 +42,7 @@ impl<'t> Faults<'t> {
     }
 
     /// Whether there is a fault at a byte offset.
-    pub(super) fn is_told_at(&self, at: usize) -> bool {
+    pub(super) fn is_reported_at(&self, at: usize) -> bool {
         self.found.borrow().iter().any(|(known, _)| *known == at)
     }
 

@@ -338,7 +338,7 @@ impl<'a> Reader<'a> {
         let named = error.setting_name().and_then(|name| section.find(name));
         let at = named.map_or(at, |found| found.span().start);
         // A file that cannot be read has already been reported at its key.
-        if !self.faults.is_told_at(at) {
+        if !self.faults.is_reported_at(at) {
             self.faults.add(at, error.to_string());
         }
     }
@@ -474,7 +474,7 @@ impl<'a> Reader<'a> {
         // A camera needs both user name and password. A name from `[defaults]` does not apply to SRT, which takes none.
         let takes_name = address.as_ref().is_some_and(|address| address.scheme() != Scheme::Srt);
         if let (true, Some(name), None) = (takes_name, &keys.username, &keys.password)
-            && !self.faults.is_told_at(name.at)
+            && !self.faults.is_reported_at(name.at)
         {
             let text = "username needs a password-file beside it; a newline alone in that file is the empty password";
             self.faults.add(name.at, text);
@@ -545,7 +545,7 @@ impl<'a> Reader<'a> {
                 let is_key = error.setting_name() == Some("private-key-file");
                 let at = if is_key { key.at } else { id.at };
                 // Report a key of [defaults] once, not for each camera, and not again if its file cannot be read.
-                if !is_key || !self.faults.is_told_at(at) {
+                if !is_key || !self.faults.is_reported_at(at) {
                     self.faults.add(at, error.to_string());
                 }
             }

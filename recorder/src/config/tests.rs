@@ -589,7 +589,7 @@ fn a_service_that_is_called_mqtt_sets_no_port_of_the_broker() {
 }
 
 #[test]
-fn a_name_of_the_defaults_is_no_fault_of_a_camera_that_takes_none_and_is_told_once() {
+fn a_name_of_the_defaults_is_no_fault_of_a_camera_that_takes_none_and_is_reported_once() {
     let file = |url: &str| {
         format!(
             "bucket = \"my-bucket\"\n[defaults]\nusername = \"u\"\n[[camera]]\nid = \"a\"\nurl = \"{url}\"\n[[camera]]\nid = \"b\"\nurl = \"{url}\"\n"

@@ -1,9 +1,9 @@
 //! Tests of the module above, in virtual time.
 
 use super::*;
+use crate::flow::bucket_endpoint::{BucketEndpoint, Deadline};
 use crate::flow::member::{Member, Route};
 use crate::flow::shortage::Figures;
-use crate::flow::site::{Deadline, Site};
 use gcstreamer_storage::Pacer;
 
 #[tokio::test(start_paused = true)]
@@ -15,7 +15,7 @@ async fn members_of_a_group_share_the_rate_and_get_equal_parts() {
         async move {
             let mut tasks = tokio::task::JoinSet::new();
             for _ in 0..members {
-                let member = Member::new(Arc::clone(&group), Site::of("", "b"));
+                let member = Member::new(Arc::clone(&group), BucketEndpoint::of("", "b"));
                 tasks.spawn(async move {
                     let began = Instant::now();
                     let mut sent = 0;
@@ -41,7 +41,12 @@ async fn a_member_with_eight_uploads_gets_no_more_than_one_with_a_single_upload(
     let group = Group::join("");
     group.set(Some(1_000_000), Some(0.0));
     let mut tasks = tokio::task::JoinSet::new();
-    let members = [8, 1].map(|uploads| (uploads, Arc::new(Member::new(Arc::clone(&group), Site::of("", "fair")))));
+    let members = [8, 1].map(|uploads| {
+        (
+            uploads,
+            Arc::new(Member::new(Arc::clone(&group), BucketEndpoint::of("", "fair"))),
+        )
+    });
     for (uploads, member) in members {
         for _ in 0..uploads {
             let member = Arc::clone(&member);
@@ -62,7 +67,7 @@ async fn a_member_with_eight_uploads_gets_no_more_than_one_with_a_single_upload(
 }
 
 #[test]
-fn a_sink_that_starts_anew_does_not_bring_back_what_was_set_before() {
+fn a_sink_that_starts_again_does_not_bring_back_what_was_set_before() {
     let group = Group::join("");
     let (first, second) = (UserLimit::now(5), UserLimit::now(7));
     group.apply(Some(second), None);
@@ -73,7 +78,7 @@ fn a_sink_that_starts_anew_does_not_bring_back_what_was_set_before() {
 }
 
 #[test]
-fn an_equal_rate_is_no_news_and_another_is_told_once() {
+fn an_equal_rate_is_no_news_and_another_is_reported_once() {
     let group = Group::join("");
     group.set(Some(500), None);
     let version = group.limits().2;
@@ -84,7 +89,7 @@ fn an_equal_rate_is_no_news_and_another_is_told_once() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_are_paced() {
-    let member = Member::new(Group::join(""), Site::of("", "paced"));
+    let member = Member::new(Group::join(""), BucketEndpoint::of("", "paced"));
     member.group().set(None, Some(10.0));
     let began = Instant::now();
     for _ in 0..21 {
@@ -95,7 +100,10 @@ async fn requests_are_paced() {
 
 /// Creates a sink of the group that stores in this bucket at this endpoint.
 fn sink(group: &Arc<Group>, endpoint: &str, bucket: &str) -> Route {
-    Route::own(&Arc::new(Member::new(Arc::clone(group), Site::of(endpoint, bucket))), None)
+    Route::own(
+        &Arc::new(Member::new(Arc::clone(group), BucketEndpoint::of(endpoint, bucket))),
+        None,
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,7 +181,7 @@ async fn a_sink_that_drains_waits_for_half_of_its_time_and_the_others_for_all_of
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_hears_of_a_new_rate_at_once() {
-    let member = Arc::new(Member::new(Group::join(""), Site::of("", "two")));
+    let member = Arc::new(Member::new(Group::join(""), BucketEndpoint::of("", "two")));
     member.group().set(Some(10), None);
     member.admit(1000).await;
     let waiting = Arc::clone(&member);
@@ -187,7 +195,7 @@ async fn who_waits_hears_of_a_new_rate_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_broken_off_while_it_waits_uses_up_nothing() {
-    let member = Arc::new(Member::new(Group::join(""), Site::of("", "broken")));
+    let member = Arc::new(Member::new(Group::join(""), BucketEndpoint::of("", "broken")));
     member.group().set(None, Some(1.0));
     member.request().await;
     member.request().await;
@@ -220,7 +228,9 @@ fn a_name_is_one_group_and_no_name_is_nobody_elses() {
 #[test]
 fn what_waits_in_an_outage_is_that_of_all_sinks_of_the_group_that_are_there() {
     let group = Group::join("");
-    let members: Vec<_> = (0..4).map(|_| Member::new(Arc::clone(&group), Site::of("", "sum"))).collect();
+    let members: Vec<_> = (0..4)
+        .map(|_| Member::new(Arc::clone(&group), BucketEndpoint::of("", "sum")))
+        .collect();
     let pending = |chunks| Pending {
         bytes: 1000 * chunks,
         chunks,

@@ -131,9 +131,9 @@ impl Sinks {
             sink.sample = sample;
             self.sinks.push(sink);
         }
-        let says =
+        let has_status =
             |status: &UploadStatus| matches!(status, UploadStatus::Online | UploadStatus::Degraded | UploadStatus::Offline);
-        let settled = self.statuses().filter(says).max_by_key(|s| badness(*s));
+        let settled = self.statuses().filter(has_status).max_by_key(|s| badness(*s));
         self.settled = settled.or(self.settled);
     }
 

@@ -6,7 +6,7 @@ use super::*;
 
 /// What the spool has reported about a chunk.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Said {
+struct Reported {
     synced: usize,
     stored: bool,
     confirming: bool,
@@ -16,7 +16,7 @@ struct Said {
 
 #[derive(Debug, Default)]
 struct Story {
-    said: Vec<Said>,
+    reported: Vec<Reported>,
 }
 
 const LEN: usize = 6000;
@@ -28,7 +28,7 @@ fn play(disk: &SimDisk, story: &mut Story) -> Result<(), SpoolError> {
     let session = twice(|| spool.session("cam", "s1"))?;
     for n in 0..3u64 {
         let at = usize::try_from(n).unwrap();
-        story.said.push(Said::default());
+        story.reported.push(Reported::default());
         let object = content("s1", n, LEN);
         let mut chunk = twice(|| session.create(&entry("s1", n)))?;
         for to in (1000..=LEN).step_by(1000) {
@@ -38,25 +38,25 @@ fn play(disk: &SimDisk, story: &mut Story) -> Result<(), SpoolError> {
             assert_eq!(chunk.len_on_file(), to as u64);
             if to % 2000 == 0 {
                 twice(|| chunk.sync())?;
-                story.said[at].synced = to;
+                story.reported[at].synced = to;
             }
         }
         if n == 2 {
             continue;
         }
         let mut end = closed(entry("s1", n), &object);
-        story.said[at].names.push(end.entry.name.clone());
+        story.reported[at].names.push(end.entry.name.clone());
         let mut stored = twice(|| chunk.finish(&end))?;
-        story.said[at].stored = true;
+        story.reported[at].stored = true;
         if n == 0 {
-            story.said[at].confirming = true;
+            story.reported[at].confirming = true;
             twice(|| stored.confirm())?;
-            story.said[at].confirmed = true;
+            story.reported[at].confirmed = true;
         } else {
             end.entry.name = "settled".into();
-            story.said[at].names.push("settled".into());
+            story.reported[at].names.push("settled".into());
             twice(|| stored.amend(&end))?;
-            story.said[at].names.remove(0);
+            story.reported[at].names.remove(0);
         }
     }
     Ok(())
@@ -84,31 +84,31 @@ fn check(next: &SimDisk, story: &Story, what: &str) {
         };
         assert!(found.insert(sequence, back).is_none());
     }
-    for (n, said) in story.said.iter().enumerate() {
+    for (n, reported) in story.reported.iter().enumerate() {
         let n = n as u64;
         let object = content("s1", n, LEN);
         let back = found.remove(&n);
-        let what = format!("{what}, chunk {n}: {said:?}");
-        if said.confirmed {
+        let what = format!("{what}, chunk {n}: {reported:?}");
+        if reported.confirmed {
             assert!(back.is_none(), "{what} came back");
             continue;
         }
-        if said.confirming && back.is_none() {
+        if reported.confirming && back.is_none() {
             continue;
         }
         match back {
             Some((Some(end), bytes)) => {
-                assert!(said.names.contains(&end.entry.name), "{what}");
+                assert!(reported.names.contains(&end.entry.name), "{what}");
                 assert_eq!((end.size, end.crc32c), (LEN as u64, crc32c::crc32c(&object)));
                 assert_eq!(bytes, object, "{what}");
             }
             Some((None, bytes)) => {
                 assert!(
-                    !said.stored && bytes.len() >= said.synced && object.starts_with(&bytes),
+                    !reported.stored && bytes.len() >= reported.synced && object.starts_with(&bytes),
                     "{what}"
                 );
             }
-            None => assert!(!said.stored && said.synced == 0, "{what} is lost"),
+            None => assert!(!reported.stored && reported.synced == 0, "{what} is lost"),
         }
     }
     assert!(found.is_empty(), "{what}");

@@ -106,9 +106,9 @@ fn p7_a_session_of_another_process_is_left_alone_until_that_process_ends() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let mut said = [0; 6];
-    std::io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut said).unwrap();
-    assert_eq!(&said, b"taken\n");
+    let mut output = [0; 6];
+    std::io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut output).unwrap();
+    assert_eq!(&output, b"taken\n");
     assert!(all(adopt(&spool)).is_empty());
     drop(other.stdin.take());
     other.wait().unwrap();
@@ -246,8 +246,8 @@ fn both_disks_answer_alike() {
     let sim = SimDisk::new(1);
     let pairs: [(&dyn Disk, &std::path::Path); 2] = [(&StdDisk, tmp.path()), (&sim, sim.root())];
     let answers = pairs.map(|(disk, root)| {
-        let mut said = Vec::new();
-        let mut note = |what: String| said.push(what);
+        let mut output = Vec::new();
+        let mut note = |what: String| output.push(what);
         let kind = |e: std::io::Error| e.kind();
         note(format!("{:?}", disk.create_dir(&root.join("d"))));
         note(format!("{:?}", disk.create_dir(&root.join("d"))));
@@ -275,7 +275,7 @@ fn both_disks_answer_alike() {
         note(format!("{:?}", disk.remove_file(&root.join("d/f")).map_err(kind)));
         note(format!("{:?}", disk.remove_dir(&root.join("d")).map_err(kind)));
         note(format!("{:?}", disk.list(&root.join("d")).map_err(kind)));
-        said
+        output
     });
     assert_eq!(answers[0], answers[1]);
 }

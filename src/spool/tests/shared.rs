@@ -129,10 +129,12 @@ fn where_the_limit_cannot_be_shared_one_warning_says_so() {
     disk.set_usage_fails(true);
     let spools = [spool_on(&disk, 100 * BLOCK), spool_on(&disk, 0)];
     let texts = |spool| -> Vec<String> { adopt(spool).notices.iter().map(ToString::to_string).collect() };
-    let said = texts(&spools[0]);
+    let output = texts(&spools[0]);
     assert!(
-        said.len() == 1 && said[0].contains("max-spool-bytes counts for this process alone") && said[0].contains("os error 5"),
-        "{said:?}"
+        output.len() == 1
+            && output[0].contains("max-spool-bytes counts for this process alone")
+            && output[0].contains("os error 5"),
+        "{output:?}"
     );
     assert!(texts(&spools[1]).is_empty() && texts(&spools[0]).is_empty(), "said once");
 }

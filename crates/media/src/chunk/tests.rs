@@ -425,7 +425,7 @@ fn a_gap_before_the_first_key_unit_is_as_long_as_its_media_time() {
 }
 
 #[test]
-fn a_muxer_that_goes_back_is_told_once_and_what_it_writes_is_no_other_warning() {
+fn a_muxer_that_goes_back_is_reported_once_and_what_it_writes_is_no_other_warning() {
     let mut w = recording(2);
     let mut chunker = Chunker::new(LIMITS, None);
     let mut events = Vec::new();
@@ -551,14 +551,14 @@ fn a_wrong_time_cuts_nowhere_but_at_the_next_key_unit_and_says_nothing_of_length
         }
         let bucket = run(LIMITS, &[&w.bytes]);
         assert_eq!(bucket.joined(), w.bytes);
-        let told: Vec<_> = bucket.info.values().map(|i| (i.key_frame, i.duration, i.start)).collect();
-        assert_eq!(told, [(true, 6 * S, NOW), (true, 4 * S, NOW + 6 * S)], "{wrong}");
+        let reported: Vec<_> = bucket.info.values().map(|i| (i.key_frame, i.duration, i.start)).collect();
+        assert_eq!(reported, [(true, 6 * S, NOW), (true, 4 * S, NOW + 6 * S)], "{wrong}");
         assert!(bucket.warnings.is_empty(), "{:?}", bucket.warnings);
     }
 }
 
 #[test]
-fn a_time_line_that_begins_anew_opens_a_chunk_and_time_goes_on() {
+fn a_time_line_that_begins_again_opens_a_chunk_and_time_goes_on() {
     for next in [2_000_000u32, 0] {
         let mut w = Writer::head(5);
         for i in 0..8 * 25u32 {
@@ -567,14 +567,14 @@ fn a_time_line_that_begins_anew_opens_a_chunk_and_time_goes_on() {
         }
         let bucket = run(LIMITS, &[&w.bytes]);
         assert_eq!(bucket.joined(), w.bytes);
-        let told: Vec<_> = bucket.info.values().map(|i| (i.key_frame, i.duration, i.start)).collect();
-        assert_eq!(told, [(true, 3 * S, NOW), (true, 5 * S, NOW + 3 * S)], "{next}");
+        let reported: Vec<_> = bucket.info.values().map(|i| (i.key_frame, i.duration, i.start)).collect();
+        assert_eq!(reported, [(true, 3 * S, NOW), (true, 5 * S, NOW + 3 * S)], "{next}");
         assert_eq!(bucket.info[&1].pts_start, Some((u64::from(next) + 3000) * 1_000_000));
     }
 }
 
 #[test]
-fn what_never_came_to_a_unit_is_told_as_a_gap() {
+fn what_never_came_to_a_unit_is_reported_as_a_gap() {
     let bucket = run(LIMITS, &[&Writer::head(5).bytes]);
     assert!(bucket.info.is_empty());
     assert_eq!(bucket.gaps, [(GapReason::Start, Writer::head(5).bytes.len() as u64)]);

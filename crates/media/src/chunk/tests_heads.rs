@@ -67,17 +67,17 @@ fn a_configuration_that_changes_leaves_the_recording_continuous() {
 }
 
 #[test]
-fn a_fragment_more_than_twice_as_long_as_a_chunk_should_be_is_told_of() {
+fn a_fragment_more_than_twice_as_long_as_a_chunk_should_be_is_reported() {
     let limits = Limits {
         max_time: 2 * S,
         ..LIMITS
     };
-    for (pictures, told) in [(100, false), (323, true)] {
+    for (pictures, reported) in [(100, false), (323, true)] {
         let samples: Vec<_> = std::iter::once(mp4::idr()).chain(vec![mp4::inter(); pictures - 1]).collect();
         let bucket = run(limits, &[&[mp4::av_head(), mp4::video(0, &samples)].concat()]);
         let length = pictures as u64 * 40_000_000;
         let expected: &[Warning] = &[Warning::LongFragment(length)];
-        assert_eq!(bucket.warnings, if told { expected } else { &[] });
+        assert_eq!(bucket.warnings, if reported { expected } else { &[] });
     }
 }
 

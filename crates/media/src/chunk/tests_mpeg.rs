@@ -37,7 +37,7 @@ fn mpeg_4_without_a_flag_for_random_access_is_cut_at_its_key_pictures() {
 }
 
 #[test]
-fn mpeg_4_without_its_layer_is_told_once_by_its_name() {
+fn mpeg_4_without_its_layer_is_reported_once_by_its_name() {
     let input = stream(0x10, 35, |n| mpeg4_vop(u8::from(n % 10 > 0), 300));
     let bucket = run(LIMITS, &[&input]);
     assert_eq!(bucket.joined(), input);
@@ -45,7 +45,7 @@ fn mpeg_4_without_its_layer_is_told_once_by_its_name() {
 }
 
 #[test]
-fn mpeg_2_with_one_sequence_header_is_cut_at_its_groups_and_told_once_by_its_name() {
+fn mpeg_2_with_one_sequence_header_is_cut_at_its_groups_and_reported_once_by_its_name() {
     let input = stream(2, 75, |n| {
         let picture = mpeg2_field(n % 5 == 0, u8::try_from(n % 5).unwrap(), false, 100);
         picture[if n > 0 && n % 5 == 0 { 22 } else { 0 }..].to_vec()

@@ -59,7 +59,7 @@ fn record(container: Container, steps: impl IntoIterator<Item = Do>) -> (Bucket,
         .collect();
     let mut bucket = Bucket::default();
     bucket.take(events);
-    let told: u64 = bucket.gaps.iter().map(|gap| gap.1).sum();
+    let reported: u64 = bucket.gaps.iter().map(|gap| gap.1).sum();
     let payload: usize = bucket.payload.values().map(Vec::len).sum();
     // The tables of a transport stream are repeated in the header of each chunk that does not open with them.
     let head = match container {
@@ -67,7 +67,7 @@ fn record(container: Container, steps: impl IntoIterator<Item = Do>) -> (Bucket,
         _ => bucket.init.get(&0).map_or(0, Vec::len),
     };
     assert_eq!(
-        head + payload + usize::try_from(told).unwrap(),
+        head + payload + usize::try_from(reported).unwrap(),
         total,
         "{container:?}: {gaps:?}"
     );
@@ -134,7 +134,7 @@ fn what_was_joined_within_a_picture_group_is_a_gap_of_its_own_when_recording_sto
 }
 
 #[test]
-fn a_head_that_came_while_recording_was_stopped_is_not_told_as_lost() {
+fn a_head_that_came_while_recording_was_stopped_is_not_reported_as_lost() {
     let second = |second: u64| pictures(second * 1000, second * 1000 + 1000);
     for container in CONTAINERS {
         // Stopped before the first byte and started behind it, or before it; stopped while only the head had come.

@@ -134,7 +134,7 @@ fn live(w: &mut ts::Writer, seconds: u64, picture: impl Fn(&mut ts::Writer, u64)
 }
 
 #[test]
-fn a_slow_transport_stream_without_tables_is_stored_in_time_and_told_once_by_its_name() {
+fn a_slow_transport_stream_without_tables_is_stored_in_time_and_reported_once_by_its_name() {
     let mut w = ts::Writer::new();
     let (bucket, waiting) = live(&mut w, 400, |w, second| {
         w.picture(second * 90_000, true, 8000);

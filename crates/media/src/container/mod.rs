@@ -56,7 +56,7 @@ pub enum Key {
     /// No.
     No,
     /// Unknown: the format is not parsed, and the container has not flagged any key frame so far.
-    Unjudged,
+    Undecided,
     /// Yes, but pictures that follow in the stream and are shown before it may depend on earlier ones (an H.264 recovery
     /// point with `recovery_frame_cnt` 0, an H.265 CRA).
     Open,

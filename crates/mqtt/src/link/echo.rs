@@ -19,14 +19,14 @@ const ALL: [PublishKind; 3] = [PublishKind::Availability, PublishKind::State, Pu
 #[derive(Debug, Default)]
 pub(super) struct Echo {
     /// When `online` was acknowledged on this connection: after its state, and its status if there is one.
-    told_at: Option<Duration>,
+    reported_at: Option<Duration>,
     /// A status was published before that.
     has_status: bool,
     /// When the subscriptions were granted on this connection, and which.
     granted_at: Option<Duration>,
     granted: Vec<PublishKind>,
     /// What came back on this connection.
-    heard: Vec<PublishKind>,
+    on_echo: Vec<PublishKind>,
     is_reported: bool,
     /// A retained `online` has arrived.
     is_kept: bool,
@@ -47,9 +47,9 @@ impl Echo {
     }
 
     /// Records the acknowledgement of `online`, and whether a status was published before it.
-    pub(super) fn told(&mut self, now: Duration, has_status: bool) {
-        if self.told_at.is_none() {
-            (self.told_at, self.has_status) = (Some(now), has_status);
+    pub(super) fn on_published(&mut self, now: Duration, has_status: bool) {
+        if self.reported_at.is_none() {
+            (self.reported_at, self.has_status) = (Some(now), has_status);
         }
     }
 
@@ -59,9 +59,9 @@ impl Echo {
     }
 
     /// Records that a publish of this connection has come back. A retained `online` goes to [`Self::kept`] instead.
-    pub(super) fn heard(&mut self, own: PublishKind) {
-        if !self.heard.contains(&own) {
-            self.heard.push(own);
+    pub(super) fn on_echo(&mut self, own: PublishKind) {
+        if !self.on_echo.contains(&own) {
+            self.on_echo.push(own);
         }
         self.forget_report();
     }
@@ -80,7 +80,7 @@ impl Echo {
 
     /// Allows another report once everything has come back.
     fn forget_report(&mut self) {
-        if self.told_at.is_some() && self.missing().next().is_none() {
+        if self.reported_at.is_some() && self.missing().next().is_none() {
             self.is_reported = false;
         }
     }
@@ -112,7 +112,7 @@ impl Echo {
                 PublishKind::Status => !self.has_status,
                 PublishKind::Discovery | PublishKind::Telemetry => true,
             };
-            self.granted.contains(own) && !is_here && !self.heard.contains(own)
+            self.granted.contains(own) && !is_here && !self.on_echo.contains(own)
         })
     }
 
@@ -121,7 +121,7 @@ impl Echo {
         if self.is_reported || self.missing().next().is_none() {
             return None;
         }
-        Some(self.told_at?.max(self.granted_at?).saturating_add(WAIT))
+        Some(self.reported_at?.max(self.granted_at?).saturating_add(WAIT))
     }
 
     /// Returns the text to report if echoes are missing after [`WAIT`], then `None` until everything has come back. `topic`

@@ -221,7 +221,7 @@ impl LinkState {
             Event::TooLarge(size) => self.too_large(now, size),
             Event::Acknowledged => {
                 if self.publishes.acknowledged(now) {
-                    self.echo.told(now, self.publishes.has_published_status());
+                    self.echo.on_published(now, self.publishes.has_published_status());
                 }
             }
             Event::Subscribed { refused } => self.subscribed(now, &refused),
@@ -518,8 +518,8 @@ impl LinkState {
             // something only together with that status.
             Route::Availability if payload == ONLINE && retained && self.publishes.has_published_status() => self.echo.kept(),
             Route::Availability if payload == ONLINE => {
-                if self.publishes.has_told_online() {
-                    self.echo.heard(PublishKind::Availability);
+                if self.publishes.has_reported_online() {
+                    self.echo.on_echo(PublishKind::Availability);
                 }
             }
             // `offline`, or an empty retained message, which clears ours.
@@ -531,7 +531,7 @@ impl LinkState {
                     PublishKind::Status
                 };
                 if self.publishes.is_own(own, &payload) {
-                    self.echo.heard(own);
+                    self.echo.on_echo(own);
                 }
                 if own == PublishKind::Status && self.publishes.is_own_status(&payload, retained) {
                     self.echo.fresh();

@@ -142,9 +142,9 @@ pub(super) struct PublishQueue {
     corrected: VecDeque<Duration>,
     is_fight_reported: bool,
     /// `online` is acknowledged or in flight on this connection.
-    told_online: bool,
+    reported_online: bool,
     leaving: bool,
-    has_said_offline: bool,
+    has_published_offline: bool,
     event_too_large: bool,
     broker_limit: BrokerLimit,
     pub(super) published: u64,
@@ -171,9 +171,9 @@ impl PublishQueue {
             status_before: None,
             corrected: VecDeque::new(),
             is_fight_reported: false,
-            told_online: false,
+            reported_online: false,
             leaving: false,
-            has_said_offline: false,
+            has_published_offline: false,
             event_too_large: false,
             broker_limit: BrokerLimit::default(),
             published: 0,
@@ -276,7 +276,7 @@ impl PublishQueue {
 
     /// Returns whether everything is published that a clean end requires.
     pub(super) fn is_done(&self) -> bool {
-        let offline = self.has_said_offline || self.topics.availability.is_none();
+        let offline = self.has_published_offline || self.topics.availability.is_none();
         self.in_flight.is_none() && offline && !self.state.due && !self.status.due && self.events.is_empty()
     }
 
@@ -317,7 +317,7 @@ impl PublishQueue {
         self.published_here = Published::default();
         self.sent.clear();
         self.status_before.clone_from(&self.last_status);
-        (self.told_online, self.fresh_until) = (false, None);
+        (self.reported_online, self.fresh_until) = (false, None);
         // Only the final payloads are published now, and `lost` has made an unacknowledged one due again.
         if self.leaving {
             return;
@@ -356,8 +356,8 @@ impl PublishQueue {
     }
 
     /// Returns whether `online` was published on this connection.
-    pub(super) fn has_told_online(&self) -> bool {
-        self.told_online
+    pub(super) fn has_reported_online(&self) -> bool {
+        self.reported_online
     }
 
     /// Publishes the state or the status again if this message on its topic is not ours. Returns a text to report if another
@@ -470,7 +470,7 @@ impl PublishQueue {
             }
             PublishKind::Availability => {
                 self.availability_not_before = next;
-                self.has_said_offline = landed.payload == OFFLINE;
+                self.has_published_offline = landed.payload == OFFLINE;
             }
             PublishKind::Discovery | PublishKind::Telemetry => {}
         }
@@ -544,7 +544,7 @@ impl PublishQueue {
                 self.sent.pop_front();
             }
         }
-        self.told_online |= what == PublishKind::Availability && payload == ONLINE;
+        self.reported_online |= what == PublishKind::Availability && payload == ONLINE;
         self.in_flight = Some(flying);
         Some(Publish { topic, payload, retain })
     }
@@ -554,15 +554,15 @@ impl PublishQueue {
         let (state, status) = (&self.state, &self.status);
         let rest = !(state.due || status.due || self.events.front().is_some());
         // `offline` is published last: it marks the retained values before it as no longer valid.
-        let offline = self.leaving && rest && !self.has_said_offline && self.topics.availability.is_some();
+        let offline = self.leaving && rest && !self.has_published_offline && self.topics.availability.is_some();
         // A retained state may be that of a process that died: `online` would make it look valid.
-        let is_told =
+        let is_reported =
             self.availability.is_some() && self.published_here.state && (self.published_here.status || status.wanted.is_none());
         let fresh = self.fresh_until.unwrap_or_default();
         let mine = [
             state.due.then_some((state.not_before.max(fresh), PublishKind::State)),
             status.due.then_some((status.not_before.max(fresh), PublishKind::Status)),
-            is_told.then_some((self.availability_not_before, PublishKind::Availability)),
+            is_reported.then_some((self.availability_not_before, PublishKind::Availability)),
             self.discovery_due.then_some((fresh, PublishKind::Discovery)),
             self.events.front().map(|_| (Duration::ZERO, PublishKind::Telemetry)),
             offline.then_some((Duration::ZERO, PublishKind::Availability)),

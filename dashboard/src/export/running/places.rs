@@ -12,11 +12,11 @@ use crate::export::PARALLEL;
 use crate::lock::lock;
 
 /// How often an export whose place was taken away looks for another one.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The state of a place, shared by all connections of its export.
 #[derive(Debug, Default)]
-struct Held {
+struct Occupancy {
     /// `None`: the place was taken away.
     permit: Option<OwnedSemaphorePermit>,
     /// Number of parts of the work in progress.
@@ -25,7 +25,7 @@ struct Held {
     idle_since: Option<Instant>,
 }
 
-impl Held {
+impl Occupancy {
     /// Returns since when the place is idle, if that is at least [`IDLE`].
     fn idle(&self) -> Option<Instant> {
         let since = self.permit.as_ref().and(self.idle_since).filter(|_| self.working == 0);
@@ -34,7 +34,7 @@ impl Held {
 }
 
 /// The places by the id of the plan.
-type ById = HashMap<String, Weak<Mutex<Held>>>;
+type ById = HashMap<String, Weak<Mutex<Occupancy>>>;
 
 /// The places of a server.
 #[derive(Debug)]
@@ -98,11 +98,11 @@ impl Places {
 #[derive(Debug)]
 pub struct Place {
     places: Arc<Places>,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<Occupancy>>,
 }
 
 /// Guard of a part of the work, which ends when this is dropped, also if the request is cancelled.
-struct Working<'a>(&'a Mutex<Held>);
+struct Working<'a>(&'a Mutex<Occupancy>);
 
 impl Drop for Working<'_> {
     fn drop(&mut self) {
@@ -135,7 +135,7 @@ impl Place {
         let _working = loop {
             match self.begin() {
                 Some(working) => break working,
-                None => tokio::time::sleep(LOOK).await,
+                None => tokio::time::sleep(CHECK_EVERY).await,
             }
         };
         work.await

@@ -38,7 +38,7 @@ impl Open {
 
 impl Runner {
     /// Reads the counters of all recordings and acts on them.
-    pub(super) fn look(&mut self) {
+    pub(super) fn poll(&mut self) {
         for open in &mut self.open {
             bus::drain(&open.recording);
             open.take_limits(self.job.storage.limits);
@@ -56,16 +56,16 @@ impl Runner {
             open.bytes = bytes;
         }
         self.give_up_stuck();
-        self.look_at_kinds();
-        self.look_at_closing();
-        self.look_at_arrivals();
-        self.look_at_pictures();
-        self.look_at_sets();
+        self.check_kinds();
+        self.check_closing();
+        self.check_arrivals();
+        self.check_pictures();
+        self.check_sets();
         self.spread_cuts();
-        self.look_at_sound();
-        self.look_at_files();
-        self.look_at_password();
-        self.look_at_settings();
+        self.check_sound();
+        self.check_files();
+        self.check_password();
+        self.check_settings();
         if let Some(open) = self.current()
             && let Some(sink) = open.recording.sink()
         {
@@ -95,7 +95,7 @@ impl Runner {
         }
     }
 
-    fn look_at_kinds(&mut self) {
+    fn check_kinds(&mut self) {
         let failed = self
             .current()
             .and_then(|open| Some((open.recording.attempt(), open.recording.unsupported(KINDS_WAIT)?)));
@@ -106,7 +106,7 @@ impl Runner {
 
     /// Fails an attempt whose camera closed the connection before its first picture. Waits first: packets that the source has
     /// already read may still become pictures, and such a stream reports its end by its own EOS.
-    fn look_at_closing(&mut self) {
+    fn check_closing(&mut self) {
         let lost = self
             .current()
             .and_then(|open| Some((open.recording.attempt(), open.recording.ended(open.closing?.elapsed())?)));
@@ -116,7 +116,7 @@ impl Runner {
     }
 
     /// Outside RTSP: counts bytes as an answer of the camera, even before a stream is found in them.
-    fn look_at_arrivals(&mut self) {
+    fn check_arrivals(&mut self) {
         let arrived = self.current().filter(|open| open.recording.watch.take_arrival());
         if let Some(attempt) = arrived.map(|open| open.recording.attempt()) {
             self.event(Event::Answered(attempt));
@@ -124,7 +124,7 @@ impl Runner {
     }
 
     /// Uses the parameter sets of the SDP again if the stream turns out to carry none: without any the parser outputs no picture.
-    fn look_at_sets(&mut self) {
+    fn check_sets(&mut self) {
         let is_stuck = self.distrusts_sets && self.supervisor.condition().state == State::NoKeyFrames;
         let stuck = self.current().filter(|open| {
             let (recording, watch) = (&open.recording, &open.recording.watch);
@@ -137,7 +137,7 @@ impl Runner {
         }
     }
 
-    fn look_at_pictures(&mut self) {
+    fn check_pictures(&mut self) {
         let Some(open) = self.open.iter_mut().find(|open| open.ended.is_none()) else {
             return;
         };
@@ -188,7 +188,7 @@ impl Runner {
         }
     }
 
-    fn look_at_sound(&mut self) {
+    fn check_sound(&mut self) {
         let Some(recording) = self.current().map(|open| Arc::clone(&open.recording)) else {
             return;
         };
@@ -215,7 +215,7 @@ impl Runner {
 
     /// While a camera refuses the login, reads its password file again and again. A changed password is tried at once; the same
     /// one is not sent again before its pause is over, because cameras lock accounts.
-    fn look_at_password(&mut self) {
+    fn check_password(&mut self) {
         let is_due = self.job.camera.password.is_some() && self.files.is_due();
         if is_due && self.supervisor.condition().state == State::Refused && self.current().is_none() && self.reading.is_none() {
             self.read_files();

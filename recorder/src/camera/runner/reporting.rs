@@ -18,7 +18,7 @@ impl Runner {
         let is_reported = self.open.iter().any(|open| !open.is_gone && open.recording.is_assembled());
         if !is_absent || is_reported || self.supervisor.is_over() || !self.job.storage.has_broker() {
             if !is_absent {
-                self.told_absence = None;
+                self.reported_absence = None;
             }
             return;
         }
@@ -26,10 +26,10 @@ impl Runner {
             state: condition.state,
             reason: condition.reason.clone(),
         };
-        if self.told_absence.as_ref() == Some(&why) {
+        if self.reported_absence.as_ref() == Some(&why) {
             return;
         }
-        self.told_absence = Some(why.clone());
+        self.reported_absence = Some(why.clone());
         let current = self.current().map(|open| Arc::clone(&open.recording));
         let (absence, storage, camera) = (
             Arc::clone(&self.absence),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Open, Runner, spawn};
 use crate::camera::advice;
-use crate::camera::watch::News;
+use crate::camera::watch::PipelineEvent;
 
 /// How long the frame rate must stay below the declared one before this is logged: a scene that is hard to encode lowers it for a
 /// moment.
@@ -25,7 +25,7 @@ pub(super) struct Advised {
 
 /// Measurements of one recording.
 #[derive(Debug, Default)]
-pub(super) struct Looked {
+pub(super) struct SettingsWatch {
     /// When the frame rate fell below the declared one; `None`: it is not below.
     few_since: Option<Instant>,
     clock_tries: u8,
@@ -34,7 +34,7 @@ pub(super) struct Looked {
 
 impl Runner {
     /// Logs advice that follows from the current recording.
-    pub(super) fn look_at_settings(&mut self) {
+    pub(super) fn check_settings(&mut self) {
         let id = &self.job.camera.id;
         let Some(open) = self
             .open
@@ -52,11 +52,11 @@ impl Runner {
         if !self.advised.frame_rate
             && let (Some(real), Some(declared)) = (pace.fps, open.recording.declared_fps())
         {
-            open.looked.few_since = match advice::is_slow(real, declared) {
-                true => open.looked.few_since.or(Some(Instant::now())),
+            open.settings_watch.few_since = match advice::is_slow(real, declared) {
+                true => open.settings_watch.few_since.or(Some(Instant::now())),
                 false => None,
             };
-            let is_long = open.looked.few_since.is_some_and(|since| since.elapsed() >= FEW_FOR);
+            let is_long = open.settings_watch.few_since.is_some_and(|since| since.elapsed() >= FEW_FOR);
             if let Some(text) = advice::frame_rate(real, declared).filter(|_| is_long) {
                 self.advised.frame_rate = true;
                 tracing::warn!(camera = id, "{text}");
@@ -71,7 +71,7 @@ impl Runner {
     pub(super) fn on_clock(&mut self, error: f64) {
         // One measurement in each recording is enough.
         if let Some(open) = self.open.iter_mut().find(|open| open.ended.is_none()) {
-            open.looked.clock_tries = CLOCK_TRIES;
+            open.settings_watch.clock_tries = CLOCK_TRIES;
         }
         if let Some(text) = advice::clock(error).filter(|_| !self.advised.clock) {
             self.advised.clock = true;
@@ -81,20 +81,20 @@ impl Runner {
 }
 
 fn ask_for_clock(open: &mut Open) {
-    let looked = &mut open.looked;
-    let due = looked
+    let settings_watch = &mut open.settings_watch;
+    let due = settings_watch
         .clock_at
         .or(open.first_picture)
         .is_some_and(|at| at.elapsed() >= CLOCK_AGAIN);
-    if looked.clock_tries >= CLOCK_TRIES || !due {
+    if settings_watch.clock_tries >= CLOCK_TRIES || !due {
         return;
     }
-    looked.clock_tries += 1;
-    looked.clock_at = Some(Instant::now());
+    settings_watch.clock_tries += 1;
+    settings_watch.clock_at = Some(Instant::now());
     let recording = Arc::clone(&open.recording);
     spawn("clock", move || {
         if let Some(error) = recording.clock_error() {
-            recording.teller.tell(News::Clock(error));
+            recording.event_sender.send(PipelineEvent::Clock(error));
         }
     });
 }

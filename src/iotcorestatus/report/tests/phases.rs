@@ -368,7 +368,7 @@ fn a_preroll_says_nothing() {
 }
 
 #[test]
-fn eos_is_told_at_once_and_stays_the_final_status() {
+fn eos_is_reported_at_once_and_stays_the_final_status() {
     let mut pipeline = SimulatedPipeline::streaming();
     pipeline.handle(Event::Eos);
     pipeline.handle(Event::Stopping);
@@ -444,7 +444,7 @@ fn a_push_that_failed_before_the_source_gave_up_is_an_error() {
 }
 
 #[test]
-fn an_error_is_told_at_once_with_its_cause_and_without_the_password() {
+fn an_error_is_reported_at_once_with_its_cause_and_without_the_password() {
     let mut pipeline = SimulatedPipeline::streaming();
     pipeline.handle(trouble(true, true));
     pipeline.handle(Event::Problem(Problem {
@@ -482,7 +482,7 @@ fn a_flow_error_downstream_is_an_error() {
 }
 
 #[test]
-fn stopped_on_purpose_is_told_once() {
+fn stopped_on_purpose_is_reported_once() {
     let mut pipeline = SimulatedPipeline::streaming();
     pipeline.frames = false;
     pipeline.handle(Event::Stopping);
@@ -500,7 +500,7 @@ fn stopped_on_purpose_is_told_once() {
 }
 
 #[test]
-fn an_error_that_is_heard_of_just_after_the_stop_is_what_is_told() {
+fn an_error_that_is_heard_of_just_after_the_stop_is_what_is_reported() {
     let mut pipeline = SimulatedPipeline::streaming();
     pipeline.frames = false;
     pipeline.handle(Event::Stopping);

@@ -16,7 +16,7 @@ fn the_heartbeat_comes_every_state_interval_and_never_before_the_first_word() {
 }
 
 #[test]
-fn the_bare_state_is_repeated_by_its_own_heartbeat_only_however_much_else_is_told() {
+fn the_bare_state_is_repeated_by_its_own_heartbeat_only_however_much_else_is_reported() {
     let mut pipeline = SimulatedPipeline::streaming();
     let mut repeated = Vec::new();
     for second in 1..150 {
@@ -142,7 +142,7 @@ fn what_was_published_before_the_link_existed_is_published_again_with_the_bare_s
 }
 
 #[test]
-fn the_first_status_after_an_outage_is_written_anew_and_one_of_just_now_is_not() {
+fn the_first_status_after_an_outage_is_written_again_and_one_of_just_now_is_not() {
     let mut pipeline = SimulatedPipeline::streaming();
     pipeline.run(20.0);
     let before = pipeline.published.len();
@@ -162,7 +162,7 @@ fn a_clock_that_is_set_corrects_what_began_before_and_a_slewed_one_changes_nothi
         ..Chunk::default()
     }));
     pipeline.run(5.0);
-    let mut told = |ahead_ms: u64| {
+    let mut reported = |ahead_ms: u64| {
         let now = at(pipeline.now);
         let now = Now {
             wall: now.wall + ahead_ms * 1_000_000,
@@ -173,9 +173,13 @@ fn a_clock_that_is_set_corrects_what_began_before_and_a_slewed_one_changes_nothi
         pipeline.run(6.0);
         (status.since, status.upload.last_done.unwrap())
     };
-    let (since, done) = told(0);
-    assert_eq!(told(500), (since, done));
+    let (since, done) = reported(0);
+    assert_eq!(reported(500), (since, done));
     let hour = 3600 * S;
-    assert_eq!(told(3_600_000), (since + hour, done + hour), "the clock was an hour behind");
-    assert_eq!(told(0), (since, done), "and back");
+    assert_eq!(
+        reported(3_600_000),
+        (since + hour, done + hour),
+        "the clock was an hour behind"
+    );
+    assert_eq!(reported(0), (since, done), "and back");
 }

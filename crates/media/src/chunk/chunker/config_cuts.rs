@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_second_begins_the_count_anew_and_so_does_a_clock_that_goes_back() {
+    fn a_quiet_second_begins_the_count_again_and_so_does_a_clock_that_goes_back() {
         let mut cuts = ConfigCuts::default();
         for second in (0..60).filter(|second| second % 8 != 7).chain(20..29) {
             for i in 0..5 {

@@ -206,7 +206,7 @@ impl Chunker {
             Waiting {
                 dropping: None,
                 first: Some((from, init)),
-                unjudged,
+                undecided,
                 sound,
                 ..
             } => {
@@ -214,7 +214,7 @@ impl Chunker {
                 self.discard_head(from, &init, &stamp, None, events);
                 self.begin(from, init, stamp, events);
                 // No picture ever came: sound plays from its first unit.
-                self.begin_with(unjudged, sound, Key::Closed, events);
+                self.begin_with(undecided, sound, Key::Closed, events);
             }
             Waiting { dropping, since, .. } => {
                 let duration = self.gap_duration(dropping.as_ref(), since.map(|since| since.1));

@@ -36,7 +36,7 @@ impl HeldUnits {
 /// Pictures whose bytes do not show whether they are key. They are stored if no key unit comes; otherwise they become the gap
 /// before the first key unit.
 #[derive(Debug)]
-pub(super) struct Unjudged {
+pub(super) struct Undecided {
     held: HeldUnits,
     pub(super) gap: Dropping,
 }
@@ -69,8 +69,8 @@ impl Chunker {
         let ChunkState::Waiting(waiting) = &mut self.state else {
             return;
         };
-        let pictures = waiting.unjudged.get_or_insert_with(|| {
-            Box::new(Unjudged {
+        let pictures = waiting.undecided.get_or_insert_with(|| {
+            Box::new(Undecided {
                 held: HeldUnits::new(last_unit(at, unit, container_pts, stamp)),
                 gap,
             })
@@ -82,7 +82,7 @@ impl Chunker {
     /// Dates the chunk that has just begun by the units held before it: by the pictures, or by the sound if there are none.
     pub(super) fn begin_with(
         &mut self,
-        pictures: Option<Box<Unjudged>>,
+        pictures: Option<Box<Undecided>>,
         sound: Option<Box<HeldUnits>>,
         key: Key,
         events: &mut Vec<Event>,

@@ -4,7 +4,7 @@
 
 use super::cuts::Cut;
 use super::ending::ClosedAt;
-use super::held::{HeldUnits, Unjudged};
+use super::held::{HeldUnits, Undecided};
 use super::sound::waited;
 use super::{ChunkState, Chunker, elapsed};
 use crate::chunk::clock::Stamp;
@@ -21,7 +21,7 @@ pub(super) struct Waiting {
     /// Sound that came before any picture.
     pub(super) sound: Option<Box<HeldUnits>>,
     /// Pictures whose bytes do not show whether decoding can begin with them.
-    pub(super) unjudged: Option<Box<Unjudged>>,
+    pub(super) undecided: Option<Box<Undecided>>,
     /// `Some` once a picture came that cannot be decoded, or if recording is stopped: what arrives is dropped.
     pub(super) dropping: Option<Dropping>,
 }
@@ -156,7 +156,7 @@ impl Chunker {
             return;
         }
         match unit.track {
-            Track::Video if unit.key == Key::Unjudged && waiting.dropping.is_none() => {
+            Track::Video if unit.key == Key::Undecided && waiting.dropping.is_none() => {
                 self.keep_picture(at, unit, container_pts, stamp);
             }
             Track::Video => self.drop_picture(unit, &stamp),
@@ -170,10 +170,10 @@ impl Chunker {
         let ChunkState::Waiting(waiting) = &mut self.state else {
             return;
         };
-        let unjudged = waiting.unjudged.take();
+        let undecided = waiting.undecided.take();
         if unit.key.is_key() {
             // Once a unit shows that it is key, the held pictures before it count as not key: they are dropped as a gap.
-            waiting.dropping = waiting.dropping.or(unjudged.as_ref().map(|pictures| pictures.gap));
+            waiting.dropping = waiting.dropping.or(undecided.as_ref().map(|pictures| pictures.gap));
         }
         let (from, init) = match (&waiting.dropping, &waiting.first, &unit.init) {
             // Nothing was dropped: sound in front of the first picture belongs to the chunk.
@@ -182,10 +182,10 @@ impl Chunker {
             // No chunk can begin inside a Matroska Cluster of known size: the next unit is tried.
             _ => return,
         };
-        let unjudged = unjudged.filter(|_| waiting.dropping.is_none());
+        let undecided = undecided.filter(|_| waiting.dropping.is_none());
         let dropped = waiting.dropping.take();
         let sound = waiting.sound.take();
-        let has_held = dropped.is_none() && (unit.track != Track::Video || unjudged.is_some());
+        let has_held = dropped.is_none() && (unit.track != Track::Video || undecided.is_some());
         if !unit.key.is_key() {
             self.warn_of_no_key(waited, events);
         }
@@ -199,7 +199,7 @@ impl Chunker {
         }
         self.begin(from, init, stamp, events);
         if has_held {
-            self.begin_with(unjudged, sound, unit.key, events);
+            self.begin_with(undecided, sound, unit.key, events);
         }
     }
 
@@ -231,8 +231,8 @@ impl Chunker {
         let ChunkState::Waiting(waiting) = &mut self.state else {
             return;
         };
-        let unjudged = waiting.unjudged.take().map(|pictures| pictures.gap);
-        waiting.dropping.get_or_insert(unjudged.unwrap_or(gap)).note(unit);
+        let undecided = waiting.undecided.take().map(|pictures| pictures.gap);
+        waiting.dropping.get_or_insert(undecided.unwrap_or(gap)).note(unit);
     }
 
     /// Returns the gap that begins with a picture which came before the first key unit.
@@ -292,7 +292,7 @@ impl Chunker {
     pub(super) fn begin_without_key(&mut self, events: &mut Vec<Event>) {
         let base = self.undecided.bytes.base();
         let (first, pictures, sound) = match &mut self.state {
-            ChunkState::Waiting(waiting) => (waiting.first.take(), waiting.unjudged.take(), waiting.sound.take()),
+            ChunkState::Waiting(waiting) => (waiting.first.take(), waiting.undecided.take(), waiting.sound.take()),
             _ => return,
         };
         let stamp = self.undecided.stamp_at(base);

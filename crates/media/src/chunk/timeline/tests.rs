@@ -379,7 +379,7 @@ fn many_single_wrong_times_do_not_add_up() {
 }
 
 #[test]
-fn a_track_that_begins_far_behind_the_other_begins_anew_and_one_that_is_late_does_not() {
+fn a_track_that_begins_far_behind_the_other_begins_again_and_one_that_is_late_does_not() {
     // The first time of the pictures, ms behind sound of 6 s.
     for (behind, expected) in [(0, 6000), (2900, 3100), (-3000, 9000), (3100, 6000), (6000, 6000)] {
         let mut line = TimeLine::default();

@@ -101,7 +101,7 @@ pub struct Flv {
     /// Time of the first picture in ns, while audio is announced and has not come.
     sound_awaited: Option<u64>,
     /// Whether key units without any parameter sets have been reported.
-    bare_told: bool,
+    bare_reported: bool,
     /// Unwraps the timestamps of the tags, in ms.
     times: Unwrapper,
     widened: Widened,
@@ -157,7 +157,7 @@ impl Flv {
             has_audio: false,
             has_sounded: false,
             sound_awaited: None,
-            bare_told: false,
+            bare_reported: false,
             times: Unwrapper::default(),
             widened: Widened::default(),
             picture_ms: None,
@@ -386,7 +386,7 @@ impl Flv {
                 self.video_name = None;
                 self.audio_name = None;
                 self.parameter_sets = None;
-                (self.sound_awaited, self.has_sounded, self.bare_told) = (None, false, false);
+                (self.sound_awaited, self.has_sounded, self.bare_reported) = (None, false, false);
                 self.stream = [0; 3];
                 (self.video_track, self.audio_track) = (None, None);
                 self.rebuild();

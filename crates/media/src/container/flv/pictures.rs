@@ -169,7 +169,7 @@ impl Flv {
         let new_codec_config = self.take_in_band(tag.codec, &picture, coded) && !is_first;
         let in_band = nal::parameter_sets(tag.codec, framing, coded);
         self.emit_picture(&picture, pts, new_codec_config, &in_band, marks);
-        self.tell_bare(tag.codec, &picture, marks);
+        self.report_bare(tag.codec, &picture, marks);
         self.give_up_sound(pts);
         if picture.key.is_key() {
             self.picture_end = Some(end);
@@ -178,10 +178,10 @@ impl Flv {
     }
 
     /// Reports, once, a key unit without any parameter sets so far: neither in a sequence header nor in band.
-    fn tell_bare(&mut self, codec: VideoCodec, picture: &nal::Picture, marks: &mut Vec<Mark>) {
+    fn report_bare(&mut self, codec: VideoCodec, picture: &nal::Picture, marks: &mut Vec<Mark>) {
         let needs_sets = matches!(codec, VideoCodec::H264 | VideoCodec::H265);
         let is_bare = needs_sets && picture.key.is_key() && self.parameter_sets.is_none();
-        if is_bare && !std::mem::replace(&mut self.bare_told, true) {
+        if is_bare && !std::mem::replace(&mut self.bare_reported, true) {
             marks.push(Mark {
                 at: self.at,
                 kind: MarkKind::Notice(Notice::NoParameterSets),

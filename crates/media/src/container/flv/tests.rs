@@ -69,9 +69,9 @@ fn parameter_sets_in_band_other_than_those_in_force_begin_a_chunk_and_are_named(
     };
     let at = [None, Some(40), Some(31), Some(31), None].map(|level| key(0, level));
     let marks = scan(&w.bytes);
-    let told: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_codec_config)).collect();
+    let reported: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_codec_config)).collect();
     let expected: Vec<(u64, bool)> = at.into_iter().zip([false, false, true, false, false]).collect();
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     let codecs = |i: usize| units(&marks)[i].1.init.as_ref().unwrap().info.codecs.clone();
     assert_eq!(codecs(1).as_deref(), Some("avc1.640028,mp4a.40.2"));
     assert_eq!(codecs(2).as_deref(), Some("avc1.64001F,mp4a.40.2"));
@@ -425,7 +425,7 @@ fn start_codes_where_lengths_belong_are_read_all_the_same() {
 }
 
 #[test]
-fn parameter_sets_that_come_in_band_once_are_told_where_a_later_key_picture_lacks_them() {
+fn parameter_sets_that_come_in_band_once_are_reported_where_a_later_key_picture_lacks_them() {
     let key = |w: &mut Writer, ms, sets: &[&[u8]]| {
         let mut data = vec![0x17, 1, 0, 0, 0];
         for nal in sets.iter().copied().chain([&[0x65, 0x88, 1, 2][..]]) {
@@ -434,7 +434,7 @@ fn parameter_sets_that_come_in_band_once_are_told_where_a_later_key_picture_lack
         }
         w.tag(9, ms, &data);
     };
-    let told = |rounds: &[&[&[u8]]]| {
+    let reported = |rounds: &[&[&[u8]]]| {
         let mut w = Writer::head(1);
         for (ms, sets) in (0..).step_by(40).zip(rounds) {
             key(&mut w, ms, sets);
@@ -445,12 +445,12 @@ fn parameter_sets_that_come_in_band_once_are_told_where_a_later_key_picture_lack
     // SPS and PPS as in the head, or others.
     let (sps, pps): (&[u8], &[u8]) = (&[0x67, 0x64, 0, 0x28], &[0x68, 1]);
     let (sps_2, pps_2): (&[u8], &[u8]) = (&[0x67, 0x64, 0, 0x1f], &[0x68, 0x81, 7]);
-    assert!(told(&[&[sps_2, pps_2], &[]]), "both once");
-    assert!(told(&[&[pps_2], &[]]), "a PPS once");
-    assert!(told(&[&[sps_2, pps_2], &[sps_2]]), "the PPS is missing");
-    assert!(!told(&[&[sps, pps], &[], &[]]), "those of the head");
+    assert!(reported(&[&[sps_2, pps_2], &[]]), "both once");
+    assert!(reported(&[&[pps_2], &[]]), "a PPS once");
+    assert!(reported(&[&[sps_2, pps_2], &[sps_2]]), "the PPS is missing");
+    assert!(!reported(&[&[sps, pps], &[], &[]]), "those of the head");
     assert!(
-        !told(&[&[sps_2, pps_2], &[sps_2, pps_2], &[sps, pps], &[]]),
+        !reported(&[&[sps_2, pps_2], &[sps_2, pps_2], &[sps, pps], &[]]),
         "back to those of the head"
     );
 }
@@ -479,8 +479,8 @@ fn a_tag_for_each_slice_is_one_picture_and_the_preview_ends_behind_the_last() {
 }
 
 #[test]
-fn key_pictures_without_any_parameter_sets_are_told_once() {
-    let told = |config: Option<&[u8]>| {
+fn key_pictures_without_any_parameter_sets_are_reported_once() {
+    let reported = |config: Option<&[u8]>| {
         let mut w = Writer::new(1);
         if let Some(config) = config {
             w.tag(9, 0, config);
@@ -491,7 +491,7 @@ fn key_pictures_without_any_parameter_sets_are_told_once() {
         let notice = MarkKind::Notice(Notice::NoParameterSets);
         scan(&w.bytes).iter().filter(|m| m.kind == notice).count()
     };
-    assert_eq!((told(None), told(Some(AVC))), (1, 0));
+    assert_eq!((reported(None), reported(Some(AVC))), (1, 0));
 }
 
 #[test]

@@ -64,7 +64,7 @@ mod tests {
         );
         let extended = [before, WRAP + 10, late, WRAP + 30, 0, 40];
         assert_eq!(widen(&extended), extended);
-        let anew = [100_000, 0, 40, WRAP - 6000, 40];
-        assert_eq!(widen(&anew), anew);
+        let restarted = [100_000, 0, 40, WRAP - 6000, 40];
+        assert_eq!(widen(&restarted), restarted);
     }
 }

@@ -12,7 +12,7 @@ use crate::container::nal::{self, MAX_PREFIX, Part, Picture, VideoCodec};
 use crate::container::{Init, Key, Mark, MarkKind, Notice, StreamInfo, Track, Unit};
 
 use super::moof::{Fragment, Sample, When};
-use super::pending::{Judged, PendingVideo};
+use super::pending::{PendingVideo, PictureDetails};
 use super::sample_entry::SampleEntry;
 
 /// Most bytes held back: 8 MiB. Beyond that, the fragments of a run of other tracks become units of their own, and the flags
@@ -145,7 +145,7 @@ impl Lookahead {
         let codec = if deep { VideoCodec::Unknown } else { pending.codec };
         // Without any bytes: a codec that is not parsed is decided by its flag at once.
         match nal::classify(codec, pending.framing, &[], false, sample.sync) {
-            Some(picture) => self.resolve(&pending, picture, Judged::default(), marks),
+            Some(picture) => self.resolve(&pending, picture, PictureDetails::default(), marks),
             None => self.pending = Some(pending),
         }
     }
@@ -171,7 +171,7 @@ impl Lookahead {
     pub(super) fn content(&mut self, at: u64, data: &[u8], marks: &mut Vec<Mark>) {
         if let Some(mut pending) = self.pending.take() {
             match pending.read(at, data) {
-                Some((picture, judged)) => self.resolve(&pending, picture, judged, marks),
+                Some((picture, details)) => self.resolve(&pending, picture, details, marks),
                 None => self.pending = Some(pending),
             }
         }
@@ -188,10 +188,10 @@ impl Lookahead {
     /// Decides the pending video fragment with the bytes that have come: its content has ended, or never came.
     pub(super) fn end_of_content(&mut self, marks: &mut Vec<Mark>) {
         if let Some(pending) = self.pending.take() {
-            let (picture, judged) = pending
+            let (picture, details) = pending
                 .classify(&pending.peek, true)
-                .unwrap_or((Picture::plain(Key::No), Judged::default()));
-            self.resolve(&pending, picture, judged, marks);
+                .unwrap_or((Picture::plain(Key::No), PictureDetails::default()));
+            self.resolve(&pending, picture, details, marks);
         }
         self.picture_end = None;
     }
@@ -225,12 +225,12 @@ impl Lookahead {
     }
 
     /// Holds back a fragment without a slice for the picture after it. Returns false, and does nothing, if that were too much.
-    fn hold_prefix(&mut self, pending: &PendingVideo, judged: &Judged) -> bool {
+    fn hold_prefix(&mut self, pending: &PendingVideo, details: &PictureDetails) -> bool {
         if pending.lead.len() + pending.peek.len() > MAX_LEAD || self.run.len() >= MAX_HELD_UNITS {
             return false;
         }
         if let Some(sets) = &mut self.sets {
-            sets.take(&judged.in_band, false);
+            sets.take(&details.in_band, false);
         }
         self.lead.clone_from(&pending.lead);
         self.lead.extend_from_slice(&pending.peek);
@@ -244,13 +244,13 @@ impl Lookahead {
     }
 
     /// Emits a video fragment whose kind is known, or holds it back if it has no slice.
-    fn resolve(&mut self, pending: &PendingVideo, mut picture: Picture, judged: Judged, marks: &mut Vec<Mark>) {
-        if picture.part == Part::Prefix && self.hold_prefix(pending, &judged) {
+    fn resolve(&mut self, pending: &PendingVideo, mut picture: Picture, details: PictureDetails, marks: &mut Vec<Mark>) {
+        if picture.part == Part::Prefix && self.hold_prefix(pending, &details) {
             return;
         }
-        self.fields = Some(judged.fields);
+        self.fields = Some(details.fields);
         // The frame began with its first field in the previous fragment.
-        if judged.is_second_field {
+        if details.is_second_field {
             picture.key = Key::No;
         }
         let is_key = picture.key.is_key();
@@ -267,8 +267,8 @@ impl Lookahead {
         self.run.clear();
         let changed = pending.in_force.is_some() && picture.config.is_some() && pending.in_force != picture.config;
         self.in_band = picture.config.or(self.in_band);
-        let lacks = self.sets.as_mut().is_some_and(|sets| sets.take(&judged.in_band, is_key));
-        if let Some(name) = judged.name {
+        let lacks = self.sets.as_mut().is_some_and(|sets| sets.take(&details.in_band, is_key));
+        if let Some(name) = details.name {
             // Before the unit is emitted, so that its header has the name.
             self.rename(&name);
         }
@@ -296,7 +296,7 @@ impl Lookahead {
         }
         if pending.size > 0 {
             // A preview that ends with the first field shows half a frame.
-            let second = if judged.is_first_field { pending.next } else { 0 };
+            let second = if details.is_first_field { pending.next } else { 0 };
             self.picture_end = pending.from.checked_add(u64::from(pending.size) + u64::from(second));
         }
     }

@@ -38,7 +38,7 @@ pub(super) struct PendingVideo {
 
 /// What a classified picture shows besides its kind.
 #[derive(Debug, Default)]
-pub(super) struct Judged {
+pub(super) struct PictureDetails {
     /// State of the fields after it.
     pub(super) fields: Fields,
     /// It is the second field of the picture before.
@@ -53,7 +53,7 @@ pub(super) struct Judged {
 
 impl PendingVideo {
     /// Classifies the picture from `data`; `None` if more bytes are needed. `is_all` means that no more will come.
-    pub(super) fn classify(&self, data: &[u8], is_all: bool) -> Option<(Picture, Judged)> {
+    pub(super) fn classify(&self, data: &[u8], is_all: bool) -> Option<(Picture, PictureDetails)> {
         let alone = self.classify_bytes(data, is_all)?;
         // Alone first: otherwise every fragment in front of a picture that never comes would be read with all before it.
         if self.lead.is_empty() || alone.0.part == Part::Prefix {
@@ -63,7 +63,7 @@ impl PendingVideo {
         self.classify_bytes(&[&self.lead, data].concat(), is_all)
     }
 
-    fn classify_bytes(&self, data: &[u8], is_all: bool) -> Option<(Picture, Judged)> {
+    fn classify_bytes(&self, data: &[u8], is_all: bool) -> Option<(Picture, PictureDetails)> {
         // Always from the same bytes, so that the result does not depend on how the input was sliced.
         let cut = data.get(..MAX_PREFIX).unwrap_or(data);
         let complete = is_all && usize::try_from(self.size).is_ok_and(|size| size <= MAX_PREFIX);
@@ -75,18 +75,18 @@ impl PendingVideo {
         let sps = sps.and_then(|(at, len)| cut.get(at..at.checked_add(len)?));
         let mut fields = self.fields;
         let is_second_field = fields.take(self.codec, cut, &picture);
-        let judged = Judged {
+        let details = PictureDetails {
             is_second_field,
             is_first_field: fields.is_open(),
             fields,
             name: sps.and_then(|sps| codec::from_sps(self.codec, sps)),
             in_band: nal::parameter_sets(self.codec, self.framing, cut),
         };
-        Some((picture, judged))
+        Some((picture, details))
     }
 
     /// Takes the bytes of the picture that are in `data`, which begins at `at`. Returns the picture once it is classified.
-    pub(super) fn read(&mut self, at: u64, data: &[u8]) -> Option<(Picture, Judged)> {
+    pub(super) fn read(&mut self, at: u64, data: &[u8]) -> Option<(Picture, PictureDetails)> {
         let found = self.read_samples(at, data)?;
         if found.0.part != Part::Prefix || self.next == 0 {
             return Some(found);
@@ -97,7 +97,7 @@ impl PendingVideo {
         self.read_samples(at, data)
     }
 
-    fn read_samples(&mut self, at: u64, data: &[u8]) -> Option<(Picture, Judged)> {
+    fn read_samples(&mut self, at: u64, data: &[u8]) -> Option<(Picture, PictureDetails)> {
         let next = self.from.saturating_add(self.peek.len() as u64);
         let Some(skip) = next.checked_sub(at) else {
             // The next byte is before this content, so no more bytes can come.

@@ -165,7 +165,7 @@ fn a_long_run_without_video_is_let_go() {
 }
 
 #[test]
-fn a_first_picture_that_lies_too_deep_is_judged_by_its_flags_at_once() {
+fn a_first_picture_that_lies_too_deep_is_classified_by_its_flags_at_once() {
     let mut sound = sounds(1);
     sound[0].data = vec![0; 9 << 20];
     let input = [av_head(), fragment(&[Traf::new(2, 0, sound), Traf::new(1, 0, vec![idr()])])].concat();
@@ -434,7 +434,7 @@ fn samples_with_defaults_in_everything_add_up_without_a_table() {
 }
 
 #[test]
-fn encrypted_pictures_are_judged_by_their_flags() {
+fn encrypted_pictures_are_classified_by_their_flags() {
     let sinf = boxed(b"sinf", &[&boxed(b"frma", &[b"avc1"])]);
     let record = boxed(b"avcC", &[&[1, 0x64, 0, 40, 0xff, 0xe0]]);
     let head = head(&[Trak::video(visual(b"encv", &[sinf, record].concat()))]);
@@ -551,7 +551,7 @@ fn parameter_sets_in_band_other_than_those_of_the_head_open_a_chunk() {
 }
 
 #[test]
-fn a_key_picture_without_parameter_sets_anywhere_is_told_of_once() {
+fn a_key_picture_without_parameter_sets_anywhere_is_reported_once() {
     let notices = |input: &[u8]| {
         scan(input)
             .iter()
@@ -624,8 +624,8 @@ fn damage_before_the_first_fragment_is_payload_and_not_part_of_the_init() {
     assert!(units(&marks).iter().all(|u| u.1.init.as_ref().unwrap().head == head));
     let marks = scan(&[&[0xff; 40], &head[..], &f].concat());
     assert_eq!(damages(&marks), [0]);
-    let told: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_codec_config)).collect();
-    assert_eq!(told, [(0, false), (40, true), (40 + len(&[&head]), false)]);
+    let reported: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_codec_config)).collect();
+    assert_eq!(reported, [(0, false), (40, true), (40 + len(&[&head]), false)]);
     assert!(units(&marks)[1].1.init.as_ref().unwrap().is_empty());
     assert_eq!(units(&marks)[2].1.init.as_ref().unwrap().head, head);
 }
@@ -637,14 +637,14 @@ fn a_moov_that_cannot_be_read_is_payload_behind_what_came_before_it() {
     moov[8] = 0xff;
     let f = video(0, &[idr()]);
     let marks = scan(&[&ftyp[..], &moov, &f, &f, &head(&[Trak::video(avc(40))]), &f].concat());
-    let told: Vec<(u64, usize, bool)> = units(&marks)
+    let reported: Vec<(u64, usize, bool)> = units(&marks)
         .iter()
         .map(|u| (u.0, u.1.init.as_ref().unwrap().len(), u.1.new_codec_config))
         .collect();
     let second = len(&[&ftyp, &moov, &f, &f]);
     let whole = len(&[&ftyp, &moov]);
     assert_eq!(
-        told,
+        reported,
         [
             (len(&[&ftyp]), ftyp.len(), false),
             (second, 0, true),
@@ -668,18 +668,18 @@ fn what_is_not_whole_begins_with_its_fragment() {
 }
 
 #[test]
-fn pictures_shown_before_an_open_key_unit_are_told_of() {
+fn pictures_shown_before_an_open_key_unit_are_reported() {
     let recovery = |offset| Sample {
         data: [&[0, 0, 0, 4, 6, 6, 1, 0xc4][..], &nal(0x41, 9)].concat(),
         offset,
         ..idr()
     };
-    let told = |samples: &[Sample]| {
+    let reported = |samples: &[Sample]| {
         let input = [head(&[Trak::video(avc(40))]), video(0, samples)].concat();
         scan(&input).iter().any(|m| m.kind == MarkKind::Notice(Notice::OpenGop))
     };
-    assert!(told(&[recovery(80), inter()]));
-    assert!(!told(&[recovery(0), inter()]));
+    assert!(reported(&[recovery(80), inter()]));
+    assert!(!reported(&[recovery(0), inter()]));
 }
 
 #[test]
@@ -688,9 +688,9 @@ fn a_stream_joined_in_the_middle_begins_with_its_first_head() {
     let f = video(0, &[idr()]);
     let marks = scan(&[&f[..], &f, &head, &f].concat());
     assert_eq!(damages(&marks), [0]);
-    let told: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_codec_config)).collect();
+    let reported: Vec<(u64, bool)> = units(&marks).iter().map(|u| (u.0, u.1.new_codec_config)).collect();
     let at = len(&[&f, &f]);
-    assert_eq!(told, [(0, false), (at, true), (at + len(&[&head]), false)]);
+    assert_eq!(reported, [(0, false), (at, true), (at + len(&[&head]), false)]);
     assert_eq!(units(&marks)[2].1.init.as_ref().unwrap().head, head);
 }
 
@@ -887,7 +887,7 @@ fn an_mdat_with_more_than_its_samples_is_no_damage() {
 }
 
 #[test]
-fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
+fn a_pps_that_comes_in_band_once_is_reported_where_a_later_key_picture_lacks_it() {
     let mut first = idr();
     first.data = [&[0, 0, 0, 3, 0x68, 1, 9][..], &first.data].concat();
     let input = [
@@ -902,7 +902,7 @@ fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
 }
 
 #[test]
-fn what_is_wrong_with_a_head_is_told_by_its_name() {
+fn what_is_wrong_with_a_head_is_reported_by_its_name() {
     let one = video(0, &[idr()]);
     let missing = |input: &[u8]| {
         let mut scanner = Fmp4::new();

@@ -12,7 +12,7 @@ use super::super::{Key, Mark, MarkKind, Track, Unit};
 use super::block::{Block, Classified, MAX_LEAD};
 use super::ebml::{self, Header, Read};
 use super::head;
-use super::held::{Held, MAX_HELD_BYTES, is_decisive};
+use super::held::{HeldBlocks, MAX_HELD_BYTES, is_decisive};
 use super::stream::{CutPoint, Frame, Stream};
 
 const TIMESTAMP: u32 = 0xE7;
@@ -60,7 +60,7 @@ pub(super) struct Cluster {
     is_empty: bool,
     /// Units held back: `Some` until the first picture of the Cluster has been classified, and while parameter sets in a block of
     /// their own wait for their picture.
-    held: Option<Held>,
+    held: Option<HeldBlocks>,
     /// The coded bytes of those parameter sets.
     lead: Vec<u8>,
     group: Option<Group>,
@@ -104,7 +104,7 @@ impl Cluster {
             header: if end.is_none() { octets.to_vec() } else { Vec::new() },
             tail: Bytes::new(),
             is_empty: true,
-            held: Some(Held::new(start, CutPoint::Cluster)),
+            held: Some(HeldBlocks::new(start, CutPoint::Cluster)),
             lead: Vec::new(),
             group: None,
         }
@@ -325,14 +325,14 @@ impl Cluster {
             };
             let codec = entry.codec;
             frame.sets = stream.sets(entry, &classified);
-            self.judge(&mut frame, classified, codec, frames == 1, &mut stream.picture_pts);
+            self.apply_kind(&mut frame, classified, codec, frames == 1, &mut stream.picture_pts);
         }
         Ok(frame)
     }
 
     /// Sets whether a video frame is a key frame and whether it begins a picture. `picture_pts` is the time of the previous
     /// picture.
-    fn judge(
+    fn apply_kind(
         &mut self,
         frame: &mut Frame,
         classified: Classified,
@@ -381,7 +381,7 @@ impl Cluster {
         let inside = self.inside();
         let mut held = match self.held.take() {
             Some(held) => held,
-            None if frame.part == Part::Prefix => Held::new(frame.at, inside.clone()),
+            None if frame.part == Part::Prefix => HeldBlocks::new(frame.at, inside.clone()),
             None if frame.is_rest => return stream.extend_picture(frame.end_at),
             None => return stream.unit(frame.at, &frame, &inside, marks),
         };

@@ -14,7 +14,7 @@ pub(super) const MAX_HELD_BYTES: u64 = 8 << 20;
 
 /// The blocks held back from one offset on.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldBlocks {
     /// Offset where a chunk would begin.
     pub(super) at: u64,
     /// The header that this chunk would need.
@@ -22,7 +22,7 @@ pub(super) struct Held {
     frames: Vec<Frame>,
 }
 
-impl Held {
+impl HeldBlocks {
     pub(super) fn new(at: u64, place: CutPoint) -> Self {
         Self {
             at,

@@ -354,7 +354,7 @@ fn units_are_held_back_only_so_long() {
 }
 
 #[test]
-fn a_huge_block_group_is_told_at_its_block() {
+fn a_huge_block_group_is_reported_at_its_block() {
     let block = el(0xA1, &block(1, 0, 0, &cat(&[IDR, &vec![0; 9 << 20]])));
     let group = el(0xA0, &cat(&[&block, &el(0x9B, &[40])]));
     let (cluster, at) = open_cluster(0, &[group, video(40, SLICE)]);
@@ -378,7 +378,7 @@ fn a_picture_is_key_by_its_bytes_and_not_by_its_flag() {
 }
 
 #[test]
-fn vpx_and_av1_are_judged_too() {
+fn vpx_and_av1_are_classified_too() {
     for (codec, key, other, name) in [
         ("V_VP8", &[0x10u8, 0, 0][..], &[0x11u8, 0, 0][..], "vp8"),
         ("V_VP9", &[0x82, 0x49], &[0x86, 0], "vp9"),
@@ -421,7 +421,7 @@ fn frames_that_cannot_be_looked_into_are_key_where_the_container_says_so() {
 }
 
 #[test]
-fn laced_frames_are_judged_by_the_first() {
+fn laced_frames_are_classified_by_the_first() {
     for (flags, lace) in [(0x82u8, &[1u8, 8][..]), (0x86, &[1, 0x88]), (0x84, &[1])] {
         let laced = |frame: &[u8]| el(0xA3, &block(1, 0, flags, &cat(&[lace, frame, frame])));
         let (cluster, at) = open_cluster(0, &[laced(SLICE), laced(IDR)]);
@@ -598,7 +598,7 @@ fn other_parameter_sets_in_band_are_a_new_configuration() {
 }
 
 #[test]
-fn missing_parameter_sets_are_told_once() {
+fn missing_parameter_sets_are_reported_once() {
     let bare = [1, 0x64, 0, 40, 0xff, 0xe0, 0];
     let head = head_of(&[&track(1, 1, "V_MPEG4/ISO/AVC", &bare, &[])]);
     let notice = MarkKind::Notice(Notice::NoParameterSets);
@@ -772,7 +772,7 @@ fn sample() -> Vec<u8> {
 /// Feeds the input in slices of these lengths, repeated cyclically, and checks the guarantees of a scanner after each.
 pub(crate) fn scan_sliced(data: &[u8], lengths: &[usize]) -> Option<Vec<Mark>> {
     let (mut scanner, mut marks) = (Matroska::new(), Vec::new());
-    let (mut rest, mut settled, mut last, mut told) = (data, 0, 0, 0);
+    let (mut rest, mut settled, mut last, mut reported) = (data, 0, 0, 0);
     let mut lengths = lengths.iter().cycle();
     loop {
         let n = rest.len().min((*lengths.next().unwrap()).max(1));
@@ -782,14 +782,14 @@ pub(crate) fn scan_sliced(data: &[u8], lengths: &[usize]) -> Option<Vec<Mark>> {
             scanner.finish(&mut marks);
             assert_eq!(scanner.settled(), data.len() as u64);
         }
-        for mark in &marks[told..] {
+        for mark in &marks[reported..] {
             assert!(
                 mark.at >= last && mark.at >= settled,
                 "{mark:?} after {last}, settled {settled}"
             );
             last = mark.at;
         }
-        told = marks.len();
+        reported = marks.len();
         result.ok()?;
         assert!(scanner.settled() >= settled && scanner.settled() <= (data.len() - rest.len()) as u64);
         assert!(last <= (data.len() - rest.len()) as u64);
@@ -875,7 +875,7 @@ fn a_flipped_bit_in_the_size_of_a_block_does_not_swallow_the_rest_of_the_stream(
 }
 
 #[test]
-fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
+fn a_pps_that_comes_in_band_once_is_reported_where_a_later_key_picture_lacks_it() {
     let key: &[u8] = &[0, 0, 0, 3, 0x65, 0x88, 1];
     let first = cat(&[&[0, 0, 0, 3, 0x68, 1, 9], key]);
     let (cluster, _) = open_cluster(0, &[video(0, &first), video(40, key), video(80, key)]);

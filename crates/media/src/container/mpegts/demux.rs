@@ -52,7 +52,7 @@ pub(super) struct Demux {
     /// PIDs with payload seen before the first PMT; empty afterwards.
     early: Vec<u16>,
     /// The packets of those PIDs, until the first PMT describes them.
-    held: Vec<Held>,
+    held: Vec<EarlyPacket>,
     /// Whether some of these packets were not stored or were dropped, so that `held` must stay empty.
     is_too_early: bool,
     /// Number of bytes of packets before the first PMT.
@@ -68,7 +68,7 @@ pub(super) struct Demux {
 
 /// A packet that came before the first PMT.
 #[derive(Debug)]
-struct Held {
+struct EarlyPacket {
     at: u64,
     raw: Box<[u8]>,
 }
@@ -215,13 +215,13 @@ impl Demux {
             self.early.push(packet.pid);
         }
         let first = self.held.first().map_or(packet.at, |held| held.at);
-        // Held packets keep `settled` at the first of them, and with it every chunk. So their number has a limit.
+        // EarlyPacket packets keep `settled` at the first of them, and with it every chunk. So their number has a limit.
         if packet.at.saturating_sub(first) > MAX_EARLY {
             self.is_too_early = true;
             self.held = Vec::new();
         }
         if !self.is_too_early {
-            self.held.push(Held {
+            self.held.push(EarlyPacket {
                 at: packet.at,
                 raw: packet.raw.into(),
             });

@@ -409,7 +409,7 @@ impl Units {
         }
     }
 
-    /// Returns the key of a picture that was classified as `key`. Returns [`Key::Unjudged`] if only flags show what is key and
+    /// Returns the key of a picture that was classified as `key`. Returns [`Key::Undecided`] if only flags show what is key and
     /// none has been set so far: `random_access_indicator` is optional (2.4.3.5), so its absence proves nothing.
     fn key_of(&mut self, index: usize, is_scrambled: bool, key: Key) -> Key {
         let kind = self.streams.get(index).map(|stream| stream.kind);
@@ -417,7 +417,7 @@ impl Units {
             return key;
         }
         self.has_flag |= key.is_key();
-        if self.has_flag { key } else { Key::Unjudged }
+        if self.has_flag { key } else { Key::Undecided }
     }
 
     /// Returns whether the stream may be cut at a group of pictures without the headers that a decoder needs.

@@ -78,8 +78,8 @@ fn an_empty_nal_unit_is_passed_over() {
     assert_eq!(picture.unwrap().slice, Some(8));
     // Behind start codes it is what its first byte says, however much follows.
     let data = [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0];
-    let judge = |data, complete| classify(VideoCodec::H265, Framing::AnnexB, data, complete, false);
-    assert_eq!(judge(&data[..8], false), judge(&data, true));
+    let kind_of = |data, complete| classify(VideoCodec::H265, Framing::AnnexB, data, complete, false);
+    assert_eq!(kind_of(&data[..8], false), kind_of(&data, true));
 }
 
 #[test]

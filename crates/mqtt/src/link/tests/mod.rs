@@ -145,7 +145,7 @@ fn twenty_broker_restarts_make_no_storm_and_one_story() {
 }
 
 #[test]
-fn a_broker_that_is_away_for_an_hour_is_told_once_and_tried_once_a_minute() {
+fn a_broker_that_is_away_for_an_hour_is_reported_once_and_tried_once_a_minute() {
     let mut sim = Simulation::new(device());
     sim.accepts = false;
     sim.run(Duration::from_secs(3600));
@@ -170,8 +170,12 @@ fn a_token_is_renewed_at_once_without_a_word_and_without_losing_a_state() {
     assert_eq!(sim.holds("/devices/d/state"), Some("59"));
     assert!(sim.attempts.len() >= 30 && sim.disconnects >= 30);
     assert_eq!(sim.link.stats().failures, 0);
-    let told: Vec<_> = sim.notifications.iter().map(|(_, tell)| tell.clone()).collect();
-    assert_eq!(told, [Notification::Connected(true)]);
+    let reported: Vec<_> = sim
+        .notifications
+        .iter()
+        .map(|(_, notification)| notification.clone())
+        .collect();
+    assert_eq!(reported, [Notification::Connected(true)]);
     let waits: Vec<_> = sim.attempts.windows(2).map(|w| w[1] - w[0]).collect();
     assert!(waits.iter().all(|wait| *wait < ms(1700)), "{waits:?}");
 }
@@ -293,7 +297,7 @@ fn a_redelivered_message_is_heard_once() {
     let recent = sim
         .notifications
         .iter()
-        .filter(|(_, tell)| matches!(tell, Notification::Config(_)))
+        .filter(|(_, notification)| matches!(notification, Notification::Config(_)))
         .count();
     assert_eq!(recent, 1);
 }
@@ -313,7 +317,7 @@ fn messages_that_are_redelivered_in_turns_are_heard_once_each_and_new_ones_alway
     let recent = |sim: &Simulation| {
         sim.notifications
             .iter()
-            .filter(|(_, tell)| matches!(tell, Notification::Command { .. }))
+            .filter(|(_, notification)| matches!(notification, Notification::Command { .. }))
             .count()
     };
     assert_eq!(recent(&sim), 2);
@@ -331,7 +335,7 @@ fn messages_that_are_redelivered_in_turns_are_heard_once_each_and_new_ones_alway
 }
 
 #[test]
-fn what_is_too_large_is_told_once_and_the_connection_lives_on() {
+fn what_is_too_large_is_reported_once_and_the_connection_lives_on() {
     let mut sim = Simulation::new(device());
     sim.run(ms(500));
     for _ in 0..5 {
@@ -341,7 +345,7 @@ fn what_is_too_large_is_told_once_and_the_connection_lives_on() {
     let notices: Vec<_> = sim
         .notifications
         .iter()
-        .filter(|(_, tell)| matches!(tell, Notification::Notice(_)))
+        .filter(|(_, notification)| matches!(notification, Notification::Notice(_)))
         .collect();
     assert_eq!(notices.len(), 1, "{notices:?}");
     assert_eq!(sim.attempts.len(), 1);
@@ -352,11 +356,11 @@ fn what_is_too_large_is_told_once_and_the_connection_lives_on() {
 }
 
 #[test]
-fn telemetry_is_bounded_counted_and_not_told_after_a_minute() {
+fn telemetry_is_bounded_counted_and_not_reported_after_a_minute() {
     let mut sim = Simulation::new(device());
     sim.accepts = false;
     sim.run(Duration::from_secs(1));
-    let say = |sim: &mut Simulation, n: usize| {
+    let publish_event = |sim: &mut Simulation, n: usize| {
         let (queued_at, payload) = (sim.now, Bytes::from(n.to_string()));
         sim.on(Event::Telemetry {
             queued_at,
@@ -364,10 +368,10 @@ fn telemetry_is_bounded_counted_and_not_told_after_a_minute() {
             payload,
         });
     };
-    (0..20).for_each(|n| say(&mut sim, n));
+    (0..20).for_each(|n| publish_event(&mut sim, n));
     assert_eq!(sim.link.stats().dropped, 4);
     sim.run(Duration::from_secs(59));
-    say(&mut sim, 20);
+    publish_event(&mut sim, 20);
     sim.accepts = true;
     sim.run(Duration::from_secs(61));
     let given: Vec<_> = sim.given.iter().map(|(_, _, payload)| payload.clone()).collect();
@@ -376,7 +380,7 @@ fn telemetry_is_bounded_counted_and_not_told_after_a_minute() {
 }
 
 #[test]
-fn an_unset_clock_is_told_once_and_no_failure() {
+fn an_unset_clock_is_reported_once_and_no_failure() {
     let mut sim = Simulation::new(device());
     sim.act_until_idle();
     for _ in 0..10 {
@@ -486,7 +490,7 @@ fn a_token_that_expires_before_the_last_word_may_be_said_is_renewed_for_it() {
 }
 
 #[test]
-fn a_refused_subscription_is_told_and_the_rest_works() {
+fn a_refused_subscription_is_reported_and_the_rest_works() {
     let mut sim = Simulation::new(plain());
     sim.run(ms(500));
     sim.on(Event::Subscribed {
@@ -506,7 +510,7 @@ fn a_refused_subscription_is_told_and_the_rest_works() {
     let notices = sim
         .notifications
         .iter()
-        .filter(|(_, tell)| matches!(tell, Notification::Notice(_)))
+        .filter(|(_, notification)| matches!(notification, Notification::Notice(_)))
         .count();
     assert_eq!(notices, 1, "the rules are the same at each connection");
 }

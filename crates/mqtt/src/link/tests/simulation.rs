@@ -310,14 +310,14 @@ impl Simulation {
     pub(super) fn troubles(&self) -> usize {
         self.notifications
             .iter()
-            .filter(|(_, tell)| matches!(tell, Notification::Trouble(_)))
+            .filter(|(_, notification)| matches!(notification, Notification::Trouble(_)))
             .count()
     }
 
     pub(super) fn recoveries(&self) -> usize {
         self.notifications
             .iter()
-            .filter(|(_, tell)| matches!(tell, Notification::Recovered(_)))
+            .filter(|(_, notification)| matches!(notification, Notification::Recovered(_)))
             .count()
     }
 }

@@ -336,12 +336,12 @@ fn a_key_picture_in_front_of_the_first_tables_is_recorded_with_copies_of_them() 
 #[test]
 fn a_stream_without_tables_is_one_notice_however_long_it_is() {
     let mut w = Writer::new();
-    let told = |m: &&Mark| m.kind == MarkKind::Notice(Notice::NoProgram);
+    let reported = |m: &&Mark| m.kind == MarkKind::Notice(Notice::NoProgram);
     for pictures in [400, 1600] {
         (0..pictures).for_each(|n| {
             w.picture(n * SECOND, true, 1000);
         });
-        assert_eq!(scan(&w.out).iter().filter(told).count(), 1);
+        assert_eq!(scan(&w.out).iter().filter(reported).count(), 1);
     }
     let units = units(&scan(&w.out)).len();
     assert!(units > 10, "{units} places to cut at");

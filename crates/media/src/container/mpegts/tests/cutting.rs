@@ -308,7 +308,7 @@ fn a_stream_joined_within_a_picture_says_so_before_its_first_key() {
 }
 
 #[test]
-fn scrambled_video_is_judged_by_the_flag() {
+fn scrambled_video_is_classified_by_the_flag() {
     let mut w = Writer::new();
     w.tables();
     for flags in [0x40, 0] {
@@ -321,10 +321,10 @@ fn scrambled_video_is_judged_by_the_flag() {
 }
 
 #[test]
-fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
+fn a_pps_that_comes_in_band_once_is_reported_where_a_later_key_picture_lacks_it() {
     let second_pps: &[u8] = &[0, 0, 0, 1, 0x68, 0x4e, 0x3c];
     let with = |sets: &[u8]| [&idr(0x28, 10)[..22], sets, &idr(0x28, 10)[22..]].concat();
-    let told = |keys: &[Vec<u8>]| {
+    let reported = |keys: &[Vec<u8>]| {
         let mut w = Writer::new();
         w.tables();
         let begins: Vec<u64> = (1u64..)
@@ -334,19 +334,23 @@ fn a_pps_that_comes_in_band_once_is_told_where_a_later_key_picture_lacks_it() {
         let found = at(&scan(&w.out), &MarkKind::Notice(Notice::NoParameterSets));
         found.iter().map(|at| begins.binary_search(at).unwrap()).collect::<Vec<_>>()
     };
-    assert_eq!(told(&[with(second_pps), with(&[]), with(second_pps)]), [1]);
-    assert_eq!(told(&[with(second_pps), with(second_pps)]), [0usize; 0], "repeated");
-    assert_eq!(told(&[with(&[]), with(second_pps), with(second_pps)]), [0usize; 0], "added");
+    assert_eq!(reported(&[with(second_pps), with(&[]), with(second_pps)]), [1]);
+    assert_eq!(reported(&[with(second_pps), with(second_pps)]), [0usize; 0], "repeated");
+    assert_eq!(
+        reported(&[with(&[]), with(second_pps), with(second_pps)]),
+        [0usize; 0],
+        "added"
+    );
     // A new configuration does not use the sets in force before it.
     assert_eq!(
-        told(&[with(second_pps), idr(0x1f, 10), idr(0x1f, 10)]),
+        reported(&[with(second_pps), idr(0x1f, 10), idr(0x1f, 10)]),
         [0usize; 0],
         "replaced"
     );
 }
 
 #[test]
-fn a_key_without_parameter_sets_is_told() {
+fn a_key_without_parameter_sets_is_reported() {
     let mut w = Writer::new();
     w.tables();
     w.picture(SECOND, true, 10);
@@ -431,7 +435,7 @@ fn a_key_picture_behind_the_rest_of_the_one_before_is_found_in_a_pes_packet_that
 }
 
 #[test]
-fn scrambled_pictures_are_not_told_to_lack_parameter_sets() {
+fn scrambled_pictures_are_not_reported_to_lack_parameter_sets() {
     // Scrambled by transport packets, and by PES packets.
     for by_packet in [true, false] {
         let mut w = Writer::new();

@@ -69,7 +69,7 @@ fn a_key_picture_of_mpeg_4_is_found_wherever_it_stands_in_its_pes_packet() {
 }
 
 #[test]
-fn another_layer_of_mpeg_4_is_a_configuration_and_a_key_picture_without_one_is_told_where_none_comes() {
+fn another_layer_of_mpeg_4_is_a_configuration_and_a_key_picture_without_one_is_reported_where_none_comes() {
     let vop = |layer: Option<u8>| [layer.map(mpeg4_layer).unwrap_or_default(), mpeg4_vop(0, 300)].concat();
     let mut w = of(0x10);
     // A layer that is missing once comes again with the next key frame, as behind a parser that repeats it once a second.
@@ -111,13 +111,13 @@ fn groups_of_mpeg_2_without_a_sequence_header_are_key_pictures_once_it_stays_awa
         for slice in [188, 5000] {
             let marks = scan_in(&w.out, slice).unwrap();
             let found: Vec<u64> = keys(&marks).iter().map(|(at, _)| *at).collect();
-            let told = at(&marks, &MarkKind::Notice(Notice::NoSequenceHeader));
+            let reported = at(&marks, &MarkKind::Notice(Notice::NoSequenceHeader));
             if are_missing {
-                assert_eq!(found.len(), 1 + 2 * (76 - 25) - 1, "{told:?}");
-                assert_eq!(told, found[1..]);
+                assert_eq!(found.len(), 1 + 2 * (76 - 25) - 1, "{reported:?}");
+                assert_eq!(reported, found[1..]);
             } else {
                 assert_eq!(found, sequences, "only there can decoding begin");
-                assert!(told.is_empty());
+                assert!(reported.is_empty());
             }
         }
     }

@@ -59,7 +59,7 @@ fn behind_more_than_512_kib_of_sei_the_flag_says_whether_a_picture_is_key() {
 }
 
 #[test]
-fn pictures_that_begin_within_a_pes_packet_are_told_of() {
+fn pictures_that_begin_within_a_pes_packet_are_reported() {
     for rest in [0usize, 300] {
         let mut w = Writer::new();
         w.tables();
@@ -67,8 +67,8 @@ fn pictures_that_begin_within_a_pes_packet_are_told_of() {
         let begin = w.pes(VIDEO, 0xe0, Some(2 * SECOND), &[vec![0x77; rest], idr(0x28, 400)].concat());
         let marks = scan(&w.out);
         assert_eq!(keys(&marks)[1].0, begin);
-        let told = at(&marks, &MarkKind::Notice(Notice::Unaligned)).len();
-        assert_eq!(told, usize::from(rest > 0), "{rest}");
+        let reported = at(&marks, &MarkKind::Notice(Notice::Unaligned)).len();
+        assert_eq!(reported, usize::from(rest > 0), "{rest}");
     }
 }
 
@@ -171,8 +171,8 @@ fn a_key_picture_of_mpeg_2_is_found_wherever_it_stands_in_its_pes_packet() {
                 let marks = scan_in(&w.out, slice).unwrap();
                 let found: Vec<u64> = keys(&marks).iter().map(|(at, _)| *at).collect();
                 assert_eq!(found, [0, begins[1], begins[3], begins[5], behind_rest], "{fields}");
-                let told = at(&marks, &MarkKind::Notice(Notice::Unaligned)).len();
-                assert_eq!(told, 4, "each of them has a torn picture in front");
+                let reported = at(&marks, &MarkKind::Notice(Notice::Unaligned)).len();
+                assert_eq!(reported, 4, "each of them has a torn picture in front");
             }
         }
     }

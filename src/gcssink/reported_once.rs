@@ -10,13 +10,13 @@ use super::upstream;
 use crate::base::lock::lock;
 
 /// The memory of each splitmuxsink of this process.
-static OF_SPLITMUXSINKS: Mutex<Vec<(glib::WeakRef<gst::Object>, Arc<Said>)>> = Mutex::new(Vec::new());
+static OF_SPLITMUXSINKS: Mutex<Vec<(glib::WeakRef<gst::Object>, Arc<ReportedOnce>)>> = Mutex::new(Vec::new());
 
 /// The reports already made by a sink, or by the sinks of one `splitmuxsink`.
 #[derive(Debug, Default)]
-pub(super) struct Said(Mutex<BTreeSet<String>>);
+pub(super) struct ReportedOnce(Mutex<BTreeSet<String>>);
 
-impl Said {
+impl ReportedOnce {
     /// Returns the memory for an element whose session begins.
     pub(super) fn of(element: &gst::Element) -> Arc<Self> {
         upstream::splitmuxsink_of(element).map_or_else(Arc::default, |splitmuxsink| Self::shared(&splitmuxsink))
@@ -26,16 +26,16 @@ impl Said {
         let mut all = lock(&OF_SPLITMUXSINKS);
         all.retain(|(other, _)| other.upgrade().is_some());
         let known = all.iter().find(|(other, _)| other.upgrade().as_ref() == Some(owner));
-        if let Some((_, said)) = known {
-            return Arc::clone(said);
+        if let Some((_, reported_once)) = known {
+            return Arc::clone(reported_once);
         }
-        let said = Arc::new(Self::default());
-        all.push((glib::clone::Downgrade::downgrade(owner), Arc::clone(&said)));
-        said
+        let reported_once = Arc::new(Self::default());
+        all.push((glib::clone::Downgrade::downgrade(owner), Arc::clone(&reported_once)));
+        reported_once
     }
 
     /// Returns whether `what` has not been reported yet, and marks it as reported.
-    pub(super) fn is_news(&self, what: &str) -> bool {
+    pub(super) fn is_new(&self, what: &str) -> bool {
         lock(&self.0).insert(what.to_owned())
     }
 }

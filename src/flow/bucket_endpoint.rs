@@ -1,4 +1,4 @@
-//! A bucket at an endpoint, shared by all sinks of the process. `Retry-After` holds the site that sent it, for every sink that
+//! A bucket at an endpoint, shared by all sinks of the process. `Retry-After` holds the one that sent it, for every sink that
 //! stores there and for no other.
 
 use std::collections::HashMap;
@@ -10,44 +10,44 @@ use tokio::time::Instant;
 
 use super::hold::{Drain, Hold};
 
-/// Zero of the clock of all sites.
+/// Zero of the clock of all of them.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-/// The known sites, by endpoint and bucket.
-type Sites = HashMap<(String, String), Arc<Site>>;
+/// Those that are known, by endpoint and bucket.
+type Endpoints = HashMap<(String, String), Arc<BucketEndpoint>>;
 // No `Registry`: a hold has to outlive the sinks that met it. `HashMap::new` is not const.
-static SITES: Mutex<Option<Sites>> = Mutex::new(None);
+static ENDPOINTS: Mutex<Option<Endpoints>> = Mutex::new(None);
 
 /// A bucket at an endpoint.
 #[derive(Debug, Default)]
-pub struct Site {
+pub struct BucketEndpoint {
     hold: Mutex<Hold>,
     /// A sink of the process has stored there.
     has_stored: AtomicBool,
 }
 
-/// A request was refused because its site is held. Both times are the server's, without the adjustment for a drain.
+/// A request was refused because its bucket is held. Both times are the server's, without the adjustment for a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct RetryAfter {
     /// When the server asked to wait.
     pub since: Instant,
     /// Until when.
     pub until: Instant,
 }
 
-impl Site {
-    /// Returns the site of that bucket at that endpoint. A site is dropped once it is unused, its hold is over and nothing was
+impl BucketEndpoint {
+    /// Returns the shared state of that bucket at that endpoint. It is dropped once it is unused, its hold is over and nothing was
     /// ever stored there.
     pub fn of(endpoint: &str, bucket: &str) -> Arc<Self> {
         let now = ns(Instant::now());
-        let mut sites = SITES.lock().unwrap_or_else(PoisonError::into_inner);
-        let sites = sites.get_or_insert_default();
-        // A site that has stored stays known: this keeps a camera recording that reconnects while the bucket refuses.
-        sites.retain(|_, site| Arc::strong_count(site) > 1 || site.hold().until > now || site.has_stored());
+        let mut endpoints = ENDPOINTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoints = endpoints.get_or_insert_default();
+        // A bucket that has stored stays known: this keeps a camera recording that reconnects while the bucket refuses.
+        endpoints.retain(|_, endpoint| Arc::strong_count(endpoint) > 1 || endpoint.hold().until > now || endpoint.has_stored());
         let key = (endpoint.to_owned(), bucket.to_owned());
-        Arc::clone(sites.entry(key).or_default())
+        Arc::clone(endpoints.entry(key).or_default())
     }
 
-    /// Holds the site for `time`, as its server has just asked. Of several holds the one that ends last applies.
+    /// Holds the bucket for `time`, as its server has just asked. Of several holds the one that ends last applies.
     pub fn hold_for(&self, time: Duration) {
         let hold = Hold::new(ns(Instant::now()), u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         let mut current = self.lock();
@@ -70,7 +70,7 @@ impl Site {
     ///
     /// # Errors
     /// The hold that forbids it.
-    pub fn check(&self, drain: Option<Deadline>) -> Result<(), Held> {
+    pub fn check(&self, drain: Option<Deadline>) -> Result<(), RetryAfter> {
         let hold = self.hold();
         let drain = drain.map(|drain| Drain {
             began: ns(drain.began),
@@ -80,7 +80,7 @@ impl Site {
             return Ok(());
         }
         let at = |ns| EPOCH.checked_add(Duration::from_nanos(ns)).unwrap_or(*EPOCH);
-        Err(Held {
+        Err(RetryAfter {
             since: at(hold.since),
             until: at(hold.until),
         })

@@ -61,8 +61,8 @@ impl Reason {
                 );
             }
         }
-        let said = text(error.get("message")).or_else(|| text(json.get("error_description")));
-        Self::new(&said.or_else(|| text(Some(error))).unwrap_or_default(), codes, &texts)
+        let stated = text(error.get("message")).or_else(|| text(json.get("error_description")));
+        Self::new(&stated.or_else(|| text(Some(error))).unwrap_or_default(), codes, &texts)
     }
 
     /// Returns whether a 412 with this reason means that an object of that name exists. There are two kinds of 412.
@@ -113,7 +113,7 @@ fn cause_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError
 }
 
 /// Returns the causes as one text for a log. Leaves out causes that are contained in another one.
-pub(crate) fn told(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn error_text(error: &(dyn StdError + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     for cause in chain(error) {
         let text = plain(&cause.to_string());
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_address_is_told_without_what_was_asked_of_it() {
+    fn the_servers_address_is_reported_without_what_was_asked_of_it() {
         let text =
             plain("error sending request for url (https://h:4443/upload/o?upload_id=x&name=a): client error (Connect): refused");
         assert_eq!(text, "error sending request (https://h:4443): refused");
