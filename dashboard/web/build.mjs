@@ -1,4 +1,4 @@
-// Bundles the page and writes OUT/page.rs, the list of its files with compressed copies and ETags.
+// Bundles the page and writes OUT/page.rs, the list of its files with compressed copies and ETags. Run by dashboard/build.rs.
 // usage: node build.mjs OUT
 import { build } from "esbuild";
 import { createHash } from "node:crypto";
@@ -19,11 +19,11 @@ await build({
   jsxImportSource: "preact",
   external: ["/assets/*"],
 });
-// The player is loaded when a camera is opened.
+// hls.js is a separate file: the page loads it when a camera is opened.
 await build({ ...common, entryPoints: { hls: "src/hls.ts" }, outdir: dist });
 await build({ ...common, entryPoints: ["static/app.css"], outfile: join(dist, "app.css"), format: undefined });
 
-// What is handed on with the page, with its licence.
+// Returns the licences of the libraries that are distributed with the page.
 async function licences() {
   const parts = [];
   for (const name of ["preact", "hls.js"]) {

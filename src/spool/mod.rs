@@ -3,7 +3,7 @@
 //! Synced bytes survive SIGKILL at any instruction, and a power failure that loses everything else. A chunk is uploaded once,
 //! under its own bucket, endpoint, name and metadata. `docs/spool.md` lists the promises (P1…) that the tests cite.
 //!
-//! - [`format`], [`entry`], `destination`, [`paths`], [`recovery`] PURE: the bytes of a file, the values of a chunk, its
+//! - [`mod@format`], [`entry`], `destination`, [`paths`], [`recovery`] PURE: the bytes of a file, the values of a chunk, its
 //!   destination, the names of files and folders, and the decision what to do with each file at a start.
 //! - [`disk`]: the file system calls that the spool needs. `sim` in tests: a disk that crashes and fails.
 //! - [`Spool`]: one folder and its limit. [`Session`]: one lock. [`OpenChunk`]: a chunk that is being written. [`Stored`]: a
@@ -12,7 +12,7 @@
 //! - [`Leftovers`]: the sessions of earlier processes, taken over one by one. [`adopt()`]: all of them at once.
 //! - [`lane`]: threads for the calls to a disk that may hang; [`watched`]: a disk whose every call runs there.
 //! - `quota`, `usage`: how much disk is used, by the sinks of this process and by the others that share the folder.
-//! - [`boot`]: which boot of the machine this is.
+//! - `boot`: which boot of the machine this is.
 //!
 //! All of it blocks on the disk: call it from threads that may block. No GStreamer, no tokio.
 

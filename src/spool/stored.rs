@@ -29,7 +29,7 @@ pub struct Stored {
     end_at: u64,
     /// Length of the file.
     tail: u64,
-    /// Marks of the names under which it was sent whole, in the order of the file; see [`name_mark`](super::entry::name_mark).
+    /// Marks of the names under which it was sent whole, in the order of the file; see [`name_mark`].
     sent: Vec<u32>,
     charge: Charge,
     gone: bool,

@@ -128,7 +128,7 @@ fn rsa(der: &[u8]) -> Result<Key, KeyError> {
     Ok(Key::Rsa(der.to_vec()))
 }
 
-/// Parses ECPrivateKey (SEC1, RFC 5915 3): version, private key, [0] curve, [1] public key. Wraps it into PKCS#8.
+/// Parses ECPrivateKey (SEC1, RFC 5915 3): version, private key, `[0]` curve, `[1]` public key. Wraps it into PKCS#8.
 fn sec1(der: &[u8]) -> Result<Key, KeyError> {
     let (private, rest) = Der(der).enter(SEQUENCE)?.skip(INTEGER)?.split(OCTETS)?;
     match rest.enter(PARAMETERS) {

@@ -129,7 +129,7 @@ pub mod stats {
     pub const UPLOAD_RATE: &str = "upload-rate";
 }
 
-/// Custom upstream event `gcssink-health`: the fields of [`stats`](super::stats) and these. A muxer sends one copy to each of
+/// Custom upstream event `gcssink-health`: the fields of [`stats`] and these. A muxer sends one copy to each of
 /// its sink pads, all with one sequence number.
 pub mod health {
     /// Name of the structure.

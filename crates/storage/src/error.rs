@@ -1,6 +1,6 @@
 //! The outcome of a failed attempt: a class to act on, and a text for people.
 //!
-//! Errors are classified by the HTTP status and by the chain of causes. Texts of servers pass [`redact`].
+//! Errors are classified by the HTTP status and by the chain of causes. Texts of servers pass [`redact()`].
 
 use std::error::Error as StdError;
 use std::time::{Duration, SystemTime};

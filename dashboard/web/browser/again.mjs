@@ -1,4 +1,4 @@
-// What the page does while something fails, and that it goes on by itself afterwards.
+// Failures: what the page shows meanwhile, and that it recovers by itself.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { address, accessible, data, faults, pictures, screenshots, shown, state, tab, until, url } from "./tools.mjs";
@@ -6,12 +6,12 @@ import { address, accessible, data, faults, pictures, screenshots, shown, state,
 const { start } = data.cameras.find(({ id }) => id === "flv");
 const DAY = 24 * 3_600_000;
 const plays = (page, what) => until(`${what} does not play`, () => state(page), ({ frames, paused, ready }) => frames > 2 && !paused && ready >= 2);
-/** Forgets the faults that a test made; nothing else may have gone wrong. */
+/** Clears the faults that a test caused on purpose. Fails if there are others. */
 function forget(made) {
   assert.deepEqual(faults.filter((fault) => !made.test(fault)), []);
   faults.length = 0;
 }
-/** Has pieces refused as what cannot be played, by their numbers. Returns what is asked for of them. */
+/** Answers requests for these segments (by number) with 415, as if they were damaged. Returns the list of those requests, which grows. */
 async function damaged(page, numbers) {
   const asked = [];
   await page.route(new RegExp(`/media/.*_00000[${numbers}]\\.`), (route) => {
@@ -54,7 +54,7 @@ const tests = {
     await page.click("button:has-text('Live')");
     await until("it is not told", () => page.textContent(".screen"), (text) => /nothing was stored of this camera in the last hour/.test(text));
     assert.doesNotMatch(await page.textContent(".when"), /live/);
-    // What is shown can still be gone about in.
+    // The keys still move in the recording that is shown.
     await page.keyboard.press("j");
     await until("j does not lead back", () => shown(page), (at) => at < 22_000);
     forget(/404.*\/hls\//);
@@ -99,7 +99,7 @@ const tests = {
     await page.click(`.days button:not([disabled]) >> text=/^${new Date(midnight).getUTCDate()}$/`);
     await until("it does not go there", () => shown(page), (at) => at >= start - 100);
     await plays(page, "the day");
-    // A picture of the day's last hour has the bar go on with it.
+    // In the last hour or so of a day the bar follows the picture, so the view moves.
     if (start - midnight < DAY * 0.94) assert.deepEqual(await bounds(), [midnight, midnight + DAY]);
     const box = await page.locator(".bar").boundingBox();
     await page.mouse.move(box.x + 5, box.y + 30);
@@ -155,7 +155,7 @@ const tests = {
     await page.goto(url("flv", start + 1000));
     await until("it does not go on", () => shown(page), (at) => at > start + 14_000);
     await plays(page, "what is behind them");
-    // Each with its header.
+    // Two requests for each segment: its init segment and its media.
     assert.ok(asked.length <= 4, asked.join(" "));
     forget(/415/);
   },
@@ -177,7 +177,7 @@ const tests = {
     await until("k does not pause", () => state(page), ({ paused }) => paused);
     const at = await shown(page);
     await page.waitForTimeout(5000);
-    // Where a picture stops may be one away from the one that was read first.
+    // The paused picture may be one frame away from the one that was read first.
     assert.ok(Math.abs((await shown(page)) - at) < 100, `the picture of ${at} is kept`);
     forget(/415/);
   },
@@ -192,7 +192,7 @@ const tests = {
     assert.equal(asked.length, many, asked.join(" "));
     assert.ok(Math.abs((await shown(page)) - at) < 100, `the picture of ${at} is kept`);
     assert.ok(at > start + 15_000, "what is before it was shown");
-    // Who goes elsewhere gets it.
+    // Going elsewhere still works.
     await page.keyboard.press("j");
     await until("j does not go back", () => shown(page), (now) => now < at - 5000);
     await plays(page, "what was before");

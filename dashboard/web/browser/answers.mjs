@@ -1,4 +1,4 @@
-// What the page does with answers that come late, wrong, or from somebody else; and what it keeps meanwhile.
+// Answers that are late, wrong, or from another server; and what the page keeps meanwhile.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { accessible, address, data, faults, screenshots, shown, state, tab, until, url } from "./tools.mjs";
@@ -7,14 +7,14 @@ const { start, seconds } = data.cameras.find(({ id }) => id === "flv");
 const plays = (page, what) => until(`${what} does not play`, () => state(page), ({ frames, paused, ready }) => frames > 2 && !paused && ready >= 2);
 const text = (page) => page.textContent("main");
 const inAddress = (page) => Date.parse(new URL(page.url()).searchParams.get("t"));
-/** Forgets the faults that a test made; nothing else may have gone wrong. */
+/** Clears the faults that a test caused on purpose. Fails if there are others. */
 function forget(made) {
   assert.deepEqual(faults.filter((fault) => !made.test(fault)), []);
   faults.length = 0;
 }
 const refused = { status: 401, headers: { "www-authenticate": "Bearer" }, json: { error: "this dashboard asks for a token", hint: "" } };
 
-/** Events that the test says, and a server that answers the board's question as slowly as the test wants, by the page's clock. */
+/** Replaces EventSource, so that the test sends the events, and fetch, so that answers take as long as the test sets, by the page's clock. */
 const scripted = () => {
   globalThis.EventSource = class extends EventTarget {
     constructor() {
@@ -39,7 +39,7 @@ const scripted = () => {
   };
 };
 
-/** The present by the server is this long behind that of the viewer, ms. */
+/** How far the viewer's clock is ahead of the server's, ms. */
 const AHEAD = 600_000;
 
 export { tests as answers };
@@ -64,7 +64,7 @@ const tests = {
     await page.clock.runFor(60_000);
     await page.waitForSelector(".card");
     await until("the trouble does not go", () => page.$$("[role=alert]"), (all) => all.length === 0);
-    // What is shown gets old while the events tell of nothing but trouble.
+    // Trouble events alone bring no cameras: the page must say how old the shown ones are.
     await page.evaluate(() => (globalThis.silent = { "/api/cameras": Infinity }));
     for (let turn = 0; turn < 4; turn++) {
       await page.evaluate(() => globalThis.say("trouble", { error: "it is refused", hint: "give it a role" }));
@@ -124,7 +124,7 @@ const tests = {
 
   async "Live with several cameras needs no right clock of the viewer"() {
     const page = await tab();
-    // The viewer's clock is ten minutes ahead of the server's, for which the recording ended a moment ago.
+    // By the server's clock the recording ended a moment ago. The viewer's clock is ten minutes ahead of it.
     await page.clock.install({ time: start + seconds * 1000 + 3000 + AHEAD });
     await page.route("**/api/**", async (route) => {
       try {
@@ -132,7 +132,7 @@ const tests = {
         const date = new Date((await page.evaluate(() => Date.now())) - AHEAD).toUTCString();
         await route.fulfill({ response: answer, headers: { ...answer.headers(), date } });
       } catch {
-        // The page has gone meanwhile.
+        // The page was closed meanwhile.
       }
     });
     await page.route("**/hls/live.m3u8*", async (route) => {
@@ -271,7 +271,7 @@ const tests = {
         document.dispatchEvent(new Event("visibilitychange"));
       }, isHidden);
     await hide(true);
-    // What was asked for before may come in afterwards.
+    // A request from before may still reach the route after the page is hidden.
     await page.waitForTimeout(300);
     const before = asked.length;
     for (let turn = 0; turn < 6; turn++) await page.clock.runFor(10_000);

@@ -1,4 +1,4 @@
-// What lies beyond a window: outages of hours, the end of what is stored, clocks of 1970; and what the hand does with the time bar.
+// Beyond the loaded window: outages of hours, the end of the recordings, clocks of 1970. Also mouse and touch on the time bar.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { address, accessible, data, faults, pictures, screenshots, shown, state, tab, until, url } from "./tools.mjs";
@@ -11,7 +11,7 @@ const beside = (all, at) => `${address}/?${new URLSearchParams([...all.map((id) 
 const plays = (page, what) => until(`${what} does not play`, () => state(page), ({ frames, paused, ready }) => frames > 2 && !paused && ready >= 2);
 const number = async (page) => Math.round((await pictures(page))[0].seconds * 25);
 const bounds = (page) => page.$eval(".bar", (bar) => ["aria-valuemin", "aria-valuemax"].map((name) => Number(bar.getAttribute(name)) * 1000));
-/** Windows of which nothing is stored are answered by 404; no picture of them is asked for. */
+/** Clears the 404s of playlists, which are the answer for a window without recordings. Fails if there are other faults, as 404s of previews. */
 function forget404() {
   assert.deepEqual(faults.filter((fault) => !/404.*\/hls\//.test(fault)), []);
   faults.length = 0;
@@ -54,7 +54,7 @@ const tests = {
     const page = await tab();
     let asked = 0;
     await page.route("**/api/timeline**", (route) => {
-      // The time bar's own questions begin earlier.
+      // The requests of the time bar begin earlier: let them through.
       const from = Date.parse(new URL(route.request().url()).searchParams.get("from"));
       if (Math.abs(from - before - 8000) > 1500) return route.continue();
       asked++;
@@ -77,7 +77,7 @@ const tests = {
     await page.waitForTimeout(2500);
     assert.equal((await state(page)).time, time);
     assert.match(await page.textContent(".screen"), /nothing is stored after this/);
-    // Who presses play there does not get it again either.
+    // Pressing play there does not restart the window either.
     await page.keyboard.press("k");
     await page.waitForTimeout(1000);
     assert.equal((await state(page)).time, time);
@@ -114,7 +114,7 @@ const tests = {
       await page.keyboard.press("k");
       await until("k does not pause", () => state(page), ({ paused }) => paused);
       const painted = await number(page);
-      // Where it stopped, what is read here may be a frame away from what the screen has: both are the same from the first step on.
+      // Right after a pause, the picture read here may differ from the screen's by a frame. From the first step on both are the same.
       await page.keyboard.press(".");
       await until("the first step does not end", () => page.$eval("video[aria-label]", (video) => !video.seeking && video.readyState >= 2), (is) => is);
       const first = await number(page);
@@ -160,7 +160,7 @@ const tests = {
     assert.equal(await page.$(".peek"), null, "a still picture covers the video");
     const at = await shown(page);
     await until("the clock stands", () => shown(page), (now) => now > at + 500 && now < at + 20_000);
-    // What the browser takes for its own is no choice.
+    // A touch that the browser cancels, as to scroll, picks no instant.
     await touch("touchStart", 0.2);
     await page.waitForSelector(".peek");
     await touch("touchCancel");
@@ -258,14 +258,14 @@ const tests = {
     const page = await tab();
     await page.clock.install();
     await page.addInitScript(() => {
-      // What the page asks for. A request that was made may reach the server after its page is hidden.
+      // Record requests in the page: on the network one may arrive after the page is hidden.
       globalThis.asked = [];
       const { fetch } = globalThis;
       globalThis.fetch = (what, ...rest) => {
         asked.push(new URL(what, location.href).pathname);
         return fetch(what, ...rest);
       };
-      // Connections that stay open and say nothing.
+      // Event streams that stay open and send nothing.
       globalThis.open_streams = 0;
       globalThis.EventSource = class extends EventTarget {
         constructor() {

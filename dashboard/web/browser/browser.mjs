@@ -1,6 +1,9 @@
-// Plays recordings in a real browser, through the page as a person would. Run by dashboard/tests/browser.rs.
+// Plays recordings in a real browser, using the page as a person would. Run by dashboard/tests/browser.rs.
 // usage: node browser.mjs DASHBOARD-ADDRESS PLAN.json SCREENSHOTS CHROMIUM
-// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"}, "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"}, "redirected": "address", "iap": {"address", "header"}, "refused": "address", "outage": milliseconds, "setBack": milliseconds, "live": {"address", "cameras", "trigger"}}
+// PLAN: {"cameras": [{"id", "start", "seconds", "sound"}], "gap": {"camera", "from", "to"},
+//   "evil": "device id", "login": {"address", "token"}, "mqtt": {"address", "port", "topic", "frozen"},
+//   "redirected": "address", "iap": {"address", "header"}, "refused": "address",
+//   "outage": milliseconds, "setBack": milliseconds, "live": {"address", "cameras", "trigger"}}
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -45,7 +48,7 @@ const tests = {
       const first = await until(`${id} does not start`, () => state(page), ({ frames, time }) => frames > 5 && time > 0);
       assert.equal(first.width, 320);
       assert.ok(Math.abs((await shown(page)) - start - 2000) < 3000, `${id} begins at ${new Date(await shown(page)).toISOString()}`);
-      // Chunks are four seconds long: eight more seconds cross two borders.
+      // Chunks are four seconds long, so eight more seconds cross two borders.
       await page.selectOption(".controls select", "4");
       await until(`${id} does not go on`, () => shown(page), (at) => at > start + 11_000);
       const later = await state(page);
@@ -77,7 +80,7 @@ const tests = {
       await until(`${camera} does not start`, () => state(page), ({ frames, time }) => frames > 5 && time > 0);
       await until(`${camera} does not reach its end`, () => shown(page), (at) => at > start + seconds * 1000 - 150);
       const { frames } = await state(page);
-      // 16 seconds of pictures at least; not all that are late count.
+      // Some 16 s at 25 frames a second; late ones may be dropped.
       assert.ok(frames > 350, `${camera}: ${frames} pictures`);
       await page.context().close();
     }
@@ -90,7 +93,7 @@ const tests = {
     await until("it does not start", () => state(page), ({ frames }) => frames > 2);
     await page.keyboard.press("k");
     await until("k does not pause", () => state(page), ({ paused }) => paused);
-    // Closer, until a second is some pixels wide.
+    // Zoom in until a second is some pixels wide.
     for (let step = 0; step < 6; step++) await page.keyboard.press("+");
     const bar = page.locator(".bar");
     const box = await bar.boundingBox();
@@ -170,7 +173,7 @@ const tests = {
     const card = page.locator(".card:has-text('Back door')");
     await card.locator(".badge").waitFor();
     assert.doesNotMatch(await card.textContent(), /camera lost/);
-    // It froze now: what waits is as old as its report says, whatever the tests before this one took.
+    // The report says that it froze just now, so that the result does not depend on how long the tests before this one took.
     const now = new Date().toISOString();
     const frozen = JSON.stringify({ ...JSON.parse(mqtt.frozen), since: now, ts: now });
     execFileSync("mosquitto_pub", ["-h", "127.0.0.1", "-p", String(mqtt.port), "-r", "-q", "1", "-t", mqtt.topic, "-m", frozen]);
@@ -183,7 +186,7 @@ const tests = {
     const { start } = cameras.find(({ id }) => id === "flv");
     await page.goto(`${mqtt.address}/?${new URLSearchParams({ cam: "flv", t: new Date(start + 2000).toISOString() })}`);
     await until("the zone is not shown", () => page.textContent(".when"), (text) => text.includes("Asia/Tokyo"));
-    // Between the end of what is stored and the freeze something waits for its upload.
+    // The recording between the end of what is stored and the freeze is pending.
     await page.waitForSelector(".legend:has-text('recorded, not yet uploaded')");
     await page.click("summary:has-text('table')");
     await page.waitForSelector("td:has-text('recorded, not yet uploaded')");
@@ -240,7 +243,7 @@ const tests = {
     assert.ok(!page.url().includes(login.token));
     await page.reload();
     await page.waitForSelector(".card");
-    // That it is asked at all is told by answers of 401.
+    // The 401s are expected: they make the page ask for the token.
     assert.deepEqual(faults.filter((fault) => !fault.includes("401")), []);
     faults.length = 0;
   },
@@ -255,7 +258,7 @@ const tests = {
       await until(`${id} does not play`, () => state(page), ({ frames, time, paused }) => frames > 25 && time > 2 && !paused);
       assert.ok(asked.some((address) => address.startsWith("https://storage.invalid/")), "the bucket was asked first");
       assert.ok(asked.some((address) => /\/media\/.*delivery=proxy/.test(address)));
-      // That the bucket does not answer is told by the console and by requests that fail; nothing else is wrong.
+      // The bucket's host does not exist, so the console and failed requests report it. Nothing else may be wrong.
       assert.deepEqual(faults.filter((fault) => !/storage\.invalid|ERR_NAME_NOT_RESOLVED|\/media\//.test(fault)), []);
       faults.length = 0;
     }
@@ -310,7 +313,7 @@ const tests = {
       const page = await tab();
       await page.goto(url(`damaged/${index}`, start + 2000));
       await until(`${id} does not start`, () => state(page), ({ frames }) => frames > 5);
-      // What is sent as it is stored hls.js passes over by itself.
+      // These two are sent as they are stored. The server reports no damage, and hls.js skips it by itself.
       if (!["site/ts", "site/fmp4"].includes(id)) await until(`${id} is not told`, () => page.textContent(".screen"), (text) => text.includes("a piece cannot be played: "));
       await until(`the rest of ${id} does not play`, () => shown(page), (at) => at > start + 14_000 && at <= start + seconds * 1000);
       await page.context().close();
@@ -322,7 +325,7 @@ const tests = {
   async "after a clock was set back an instant shows what was recorded then"() {
     const { start } = cameras[0];
     const page = await tab();
-    // The last eight seconds of the recording have the times of half an hour before.
+    // The clock was set back: the last eight seconds of the recording have times of half an hour before.
     await page.goto(url("set-back", start - data.setBack + 1000));
     const [picture] = await until("it shows another picture", () => pictures(page), ([{ seconds }]) => seconds >= 12.5);
     assert.ok(picture.seconds < 15, JSON.stringify(picture));
@@ -354,7 +357,7 @@ const tests = {
 
 let failed = 0;
 for (const [name, test] of Object.entries({ ...tests, ...together, ...beyond, ...again, ...webm, ...answers })) {
-  // One alone, while working on it.
+  // ONLY=text runs only the tests whose name contains the text.
   if (!name.includes(process.env.ONLY ?? "")) continue;
   faults.length = 0;
   try {

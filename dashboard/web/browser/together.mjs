@@ -1,4 +1,4 @@
-// Up to four cameras on one clock, judged by the numbers that are painted into their pictures.
+// Up to four cameras on one clock, checked by the numbers painted into their pictures.
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,13 +14,13 @@ const spread = (all) => Math.max(...all.map(({ seconds }) => seconds)) - Math.mi
 const clockOf = async (page) => ((await shown(page)) - start) / 1000;
 const isTogether = (all, count) => visible(all).length === count && visible(all).every(({ seconds }) => seconds !== null) && spread(visible(all)) < 0.5;
 
-/** Looks at the pictures `times` times, a fifth of a second apart: those that are seen are never further apart than half a second, or from the clock. */
+/** Checks `times` times, every 0.2 s, that the visible pictures are within half a second of each other and of the clock. */
 async function stay(page, times, speed) {
   const far = [];
   for (let time = 0; time < times; time++) {
     const [all, clock] = [await pictures(page), await clockOf(page)];
     const seen = visible(all).filter(({ seconds }) => seconds !== null);
-    // The clock is read some moments after the pictures.
+    // The clock is read a moment after the pictures, hence the margin that grows with the speed.
     const off = seen.map(({ seconds }) => Math.abs(seconds - clock));
     if (seen.length > 1 && (spread(seen) > 0.5 || Math.max(...off) > 0.5 + 0.3 * speed)) far.push(JSON.stringify({ clock, all }));
     await page.waitForTimeout(200);
@@ -65,7 +65,7 @@ const tests = {
     const before = await clockOf(page);
     await until("the others do not go on", () => clockOf(page), (at) => at > before + 1);
     await stay(page, 5, 1);
-    // The clock waits for its picture, but not for ever: on a slow machine the recording would end before it is there.
+    // The clock waits only a limited time for this picture. On a slow machine the recording could end first: pause once the gap has ended.
     await until("the gap does not end", () => clockOf(page), (at) => at > (gap.to - start) / 1000 + 0.3);
     await page.keyboard.press("k");
     await until("it does not catch up", () => pictures(page), (all) => isTogether(all, 4) && all[3].seconds > (gap.to - start) / 1000 - 0.2);
@@ -105,7 +105,7 @@ const tests = {
     await until("they are not live", () => pictures(page), (all) => isTogether(all, 2) && all.every(({ paused }) => !paused));
     playlists.length = 0;
     const [from, began] = [await shown(page), Date.now()];
-    // Three more chunks of each are stored meanwhile.
+    // Long enough for three more chunks of each camera to be stored.
     while (Date.now() - began < 13_000) {
       const all = await pictures(page);
       assert.ok(isTogether(all, 2), JSON.stringify(all));

@@ -1,4 +1,4 @@
-// What the browser's tests share: a tab that notes every fault, waiting, reading what the page shows.
+// Shared by the browser tests: a tab that records every fault, waiting, and reading what the page shows.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -13,15 +13,15 @@ const PATIENCE = 30_000;
 export const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--disable-dev-shm-usage"] });
 export const faults = [];
 
-/** A tab that notes every error of the console and every request that fails. */
+/** Opens a tab that records in `faults` every error of the console and every failed request. */
 export async function tab(viewport = { width: 1280, height: 900 }) {
-  // axe has to be put into the page, which its policy forbids to others.
+  // The page's policy stays in force, so that a violation is recorded as a fault.
   const context = await browser.newContext({ viewport, bypassCSP: false });
   const page = await context.newPage();
   page.on("console", (message) => message.type() === "error" && faults.push(`console: ${message.text()} (${message.location().url})`));
   page.on("pageerror", (error) => faults.push(`page: ${error.stack}`));
   page.on("requestfailed", (request) => {
-    // A request that a newer one made pointless.
+    // ERR_ABORTED is no fault: the page aborts a request when a newer one replaces it.
     if (request.failure()?.errorText !== "net::ERR_ABORTED") faults.push(`request: ${request.url()} ${request.failure()?.errorText}`);
   });
   page.on("response", (response) => response.status() >= 400 && faults.push(`answer: ${response.status()} ${response.url()}`));
@@ -39,7 +39,7 @@ export const url = (camera, at) => `${address}/?${new URLSearchParams({ cam: cam
 
 const FPS = 25;
 
-/** What each picture shows: seconds since the beginning of its recording, read off its pixels; and whether it is shown at all. */
+/** Reads each picture: the seconds since the beginning of its recording, from its pixels, and whether it is shown at all. */
 export const pictures = (page) =>
   page.evaluate((fps) => {
     const canvas = document.createElement("canvas");
@@ -54,7 +54,7 @@ export const pictures = (page) =>
     });
   }, FPS);
 
-/** Waits until the condition holds; the last value is the message if it never does. */
+/** Reads a value until the condition holds, and returns it. After the time limit fails, with the last value in the message. */
 export async function until(what, read, holds) {
   const end = Date.now() + PATIENCE;
   let value;
@@ -67,7 +67,7 @@ export async function until(what, read, holds) {
 }
 
 export async function accessible(page, name) {
-  // Evaluated by the debugger, so the page's policy stays as it is.
+  // The debugger evaluates it, so the page's policy need not allow it.
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => globalThis.axe.run());
   const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");

@@ -1,10 +1,10 @@
-// What is recorded as WebM: VP9 and AV1 beside Opus, rewritten as MP4 by the dashboard.
+// Recordings in WebM, with VP9 or AV1 and Opus, which the dashboard rewrites as MP4.
 import assert from "node:assert/strict";
 import { address, data, pictures, state, tab, until, url } from "./tools.mjs";
 
 const start = data.cameras.find(({ id }) => id === "flv").start;
 const seconds = async (page) => (await pictures(page))[0]?.seconds;
-/** Moves the element itself by the difference to the picture that it shows, in seconds of the recording. */
+/** Seeks the video element to `to`, in seconds of the recording, relative to the picture that it shows. */
 const moveTo = async (page, to) => page.$eval("video[aria-label]", (video, by) => (video.currentTime += by), to - (await seconds(page)));
 
 export { tests as webm };
@@ -19,14 +19,14 @@ const tests = {
       await page.goto(url(camera, start + 1000));
       await until(`${camera} does not start`, () => state(page), ({ frames, time }) => frames > 5 && time > 0);
       await until(`${camera} has no sound`, () => page.$eval("video[aria-label]", (video) => video.webkitAudioDecodedByteCount), (bytes) => bytes > 0);
-      // Chunks are four seconds long: what plays on from here crosses a border, picture by picture.
+      // Chunks are four seconds long, so playing on from here crosses a border. The pictures must go on there without a jump.
       await until("it does not show a picture", () => seconds(page), (at) => at !== null);
       await moveTo(page, 3.2);
       await until(`${camera} does not go before the border`, () => seconds(page), (at) => at > 3 && at < 3.9);
       const seen = [];
       await until(`${camera} does not go over the border`, async () => (seen.push(await seconds(page)), seen.at(-1)), (at) => at > 4.8 && at < 7);
       assert.ok(seen.every((at, index) => at !== null && (index === 0 || (at >= seen[index - 1] && at - seen[index - 1] < 0.5))), `${camera}: ${seen}`);
-      // By hand over two borders, and back.
+      // Seek over two borders, and back.
       for (const to of [13, 2.5]) {
         await moveTo(page, to);
         await until(`${camera} does not go to ${to} s`, () => seconds(page), (at) => at !== null && Math.abs(at - to) < 1.5);

@@ -1,22 +1,25 @@
-// Questions that are asked until they are answered.
+// Requests that are repeated until they are answered.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { AGAIN, ApiError, isFinal } from "./api";
 import { onceSeen } from "./seen";
 import { askForToken } from "./session";
 
-/** After so long without an answer it is said that one is waited for, ms. */
+/** How long a request may take before the page says that it is loading, ms. */
 const SLOW = 2000;
 
 interface How {
-  /** The last answer is shown until the next one comes. */
+  /** Keeps the answer to the previous key until the new one arrives. */
   isNear?: boolean;
-  /** How long the question rests before it is asked, ms. */
+  /** How long to wait before the first attempt, ms: keys that change meanwhile send no request. */
   delay?: number;
-  /** Counts what makes an answer old: it is asked for again, once the question that is on its way is answered. */
+  /** A change of this value makes the answer stale: it is requested again, after any request that is already running. */
   news?: number;
 }
 
-/** Asks until it is answered, and tells what is wrong meanwhile; another question when the key changes. */
+/**
+ * Calls `ask` until it succeeds or fails for good, and reports the error meanwhile. A new `key` aborts the request and starts another one.
+ * After a 401 it waits for the login. The first attempt and retries wait while the page is hidden.
+ */
 export function useAnswer<T>(key: string, ask: (signal: AbortSignal) => Promise<T>, { isNear = false, delay = 0, news = 0 }: How = {}): { answer: T | null; fault: string; isSlow: boolean } {
   const [known, setKnown] = useState<{ key: string; answer: T } | null>(null);
   const [fault, setFault] = useState("");
@@ -25,7 +28,7 @@ export function useAnswer<T>(key: string, ask: (signal: AbortSignal) => Promise<
   const renew = useRef(() => {});
   useEffect(() => {
     const stop = new AbortController();
-    // It is to be asked, is on its way, is on its way and old already, or is answered.
+    // waits: for its next attempt. runs: a request is running. old: so it is, and its answer is already stale. rests: answered.
     let state: "waits" | "runs" | "old" | "rests" = "waits";
     const attempt = () => {
       state = "runs";
@@ -61,11 +64,11 @@ export function useAnswer<T>(key: string, ask: (signal: AbortSignal) => Promise<
   }, [key]);
   useEffect(() => renew.current(), [news]);
   const isSlow = useSlow(known?.key !== key && !fault);
-  // What answers another question is none to this one, unless it is near enough.
+  // An answer to another key is shown only with `isNear`.
   return { answer: known && (isNear || known.key === key) ? known.answer : null, fault, isSlow };
 }
 
-/** Whether this has been so for a while. */
+/** Returns whether `is` has been true for `SLOW` ms. */
 function useSlow(is: boolean): boolean {
   const [isSlow, setSlow] = useState(false);
   useEffect(() => {

@@ -1,9 +1,9 @@
 // The JSON API of the server, as docs/dashboard.md describes it.
 import { learn } from "./now";
 
-/** How long to wait before what failed is asked for again, ms. */
+/** How long to wait before repeating a failed request, ms. */
 export const AGAIN = 5000;
-/** What the server says of a camera that is known and has stored nothing. */
+/** The server's error text for a known camera that has stored nothing. Compared with, so it must match the server's. */
 export const NEVER = "nothing is stored of this camera yet";
 
 export type Badge = "recording" | "late" | "camera-lost" | "not-recording" | "offline" | "unknown" | "never-seen" | "stopped";
@@ -22,31 +22,31 @@ export interface Camera {
 export interface Range { from: string; to: string }
 export interface Gap extends Range { reason: string }
 export interface CameraGap extends Gap { camera: string }
-export interface Timeline { ranges: Range[]; gaps: Gap[]; /** Recorded, not yet uploaded, as the camera reports by MQTT. */ pending: Range[] }
+export interface Timeline { ranges: Range[]; gaps: Gap[]; /** Recorded and not yet uploaded, as the camera reports by MQTT. */ pending: Range[] }
 export interface Day { day: string; recorded_s: number; gap_s: number }
-export interface About { delivery: "proxy" | "redirect"; bucket: string; list_requests: number; since: string; version: string; /** Of the cameras of lists. */ zones: Record<string, string> }
+export interface About { delivery: "proxy" | "redirect"; bucket: string; list_requests: number; since: string; version: string; /** Time zones by camera id, of cameras in `--cameras` lists only. */ zones: Record<string, string> }
 
-/** An answer that is no success: what happened, and what to do. */
+/** A request that failed: what happened, and what to do. `status` is 0 if there was no HTTP answer. */
 export class ApiError extends Error {
   constructor(readonly status: number, message: string, readonly hint: string) {
     super(message);
   }
 }
 
-/** What is not answered otherwise when it is asked for again: refused, or nothing there. */
+/** Returns whether the same request would fail again: it was refused, or there is nothing to return. */
 export const isFinal = (status: number): boolean => status === 400 || status === 401 || status === 404 || status === 415;
 
-/** What is said where the dashboard, or the network to it, does not answer. */
+/** Error text when the dashboard, or the network to it, does not answer. */
 export const UNANSWERED = "the dashboard does not answer";
-/** What is said of an answer that is none of the dashboard's: a login page, an error page. */
+/** Error text for an answer that is not from the dashboard, such as a proxy's login or error page. */
 export const FOREIGN = "something in front of the dashboard answered; reload the page";
 
 export const unanswered = (): ApiError => new ApiError(0, UNANSWERED, "Is it running, and is this device on the network?");
 
-/** Given up by the page itself. */
+/** Returns whether the page itself aborted the request, or its time limit did. */
 const isGivenUp = (error: unknown): boolean => error instanceof DOMException && (error.name === "AbortError" || error.name === "TimeoutError");
 
-/** The answer to a request; one that never comes is told in words, and not in those of the browser. */
+/** Waits for the answer, and learns the server's clock from it. Replaces the browser's network errors by a text for people; aborts pass through. */
 export async function answered(request: Promise<Response>): Promise<Response> {
   const asked = Date.now();
   try {
@@ -58,7 +58,7 @@ export async function answered(request: Promise<Response>): Promise<Response> {
   }
 }
 
-/** Reads an answer that is no success. */
+/** Reads the error from an unsuccessful answer. */
 export async function failure(response: Response): Promise<ApiError> {
   try {
     const { error, hint } = await response.json();
@@ -69,7 +69,7 @@ export async function failure(response: Response): Promise<ApiError> {
   }
 }
 
-/** Reads an answer that is a success. */
+/** Reads a successful answer as JSON. */
 export async function content<T>(response: Response): Promise<T> {
   try {
     return await response.json();
@@ -79,7 +79,7 @@ export async function content<T>(response: Response): Promise<T> {
   }
 }
 
-/** By it Identity-Aware Proxy tells a question of a script, which it answers with 401 and not with its own login, once a session has ended. */
+/** Marks the request of a script. Once a session has ended, Identity-Aware Proxy answers it with 401, not with a redirect to its login. */
 export const BY_SCRIPT = { "X-Requested-With": "XMLHttpRequest" };
 
 export async function get<T>(path: string, query: Record<string, string> = {}, signal?: AbortSignal): Promise<T> {
@@ -89,9 +89,12 @@ export async function get<T>(path: string, query: Record<string, string> = {}, s
   return content(response);
 }
 
-/** What lets in: nothing is needed, a token, or what no token helps with. Behind Identity-Aware Proxy none does: its session ended, and the page has to be loaded anew. */
+/**
+ * Returns what is needed to enter: nothing, a token, or a login elsewhere. Behind Identity-Aware Proxy no token helps: its session has ended, and
+ * the page must be reloaded.
+ */
 export async function neededToEnter(): Promise<"" | "token" | "elsewhere"> {
-  // Where the proxy answers with a redirect to its own login, nothing can be read.
+  // If the proxy redirects to its own login, fetch fails: the answer of another origin cannot be read.
   const response = await fetch("/api/about", { headers: BY_SCRIPT }).catch(() => undefined);
   if (response?.ok) return "";
   return response?.headers.get("www-authenticate")?.startsWith("Bearer") ? "token" : "elsewhere";
@@ -100,6 +103,6 @@ export async function neededToEnter(): Promise<"" | "token" | "elsewhere"> {
 export async function logIn(token: string): Promise<void> {
   const response = await answered(fetch("/login", { method: "POST", body: JSON.stringify({ token }) }));
   if (!response.ok) throw await failure(response);
-  // A cookie that is for https alone is dropped without a word where the page came without it.
+  // Over plain http a browser silently drops a Secure cookie, so ask whether the login is kept.
   if ((await neededToEnter()) === "token") throw new ApiError(401, `this browser did not keep the login: ${location.protocol === "https:" ? "allow the cookies of this address" : "open the dashboard by https"}`, "");
 }

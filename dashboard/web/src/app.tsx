@@ -1,4 +1,4 @@
-// The page: which screen is shown follows from the address alone.
+// The page. The address alone decides which screen is shown.
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { AGAIN, neededToEnter } from "./api";
@@ -10,13 +10,13 @@ import { askedFor } from "./time";
 import { MOST } from "./together";
 import { Watch } from "./watch";
 
-/** Goes to an address of the page without loading it anew. */
+/** Goes to an address of the page without reloading it. `replace` adds no history entry and keeps scroll position and focus. */
 export function go(address: string, replace = false): void {
   if (replace) history.replaceState(null, "", address);
   else history.pushState(null, "", address);
   dispatchEvent(new PopStateEvent("popstate"));
   if (replace) return;
-  // As after loading a page: at its top, and who hears it hears what it is.
+  // As after loading a page: scroll to the top, and focus the heading so that screen readers read it.
   scrollTo(0, 0);
   requestAnimationFrame(() => document.querySelector("h1")?.focus({ preventScroll: true }));
 }
@@ -29,7 +29,7 @@ function App() {
     const ask = () =>
       void neededToEnter().then((what) => {
         setAsked(what);
-        // An answer from before the login, or a login in another tab.
+        // No login is needed: the 401 was older than a login, perhaps in another tab. Let the waiting requests go on.
         if (!what) setTimeout(letIn, AGAIN);
       });
     addEventListener("popstate", moved);
@@ -46,7 +46,7 @@ function App() {
   return (
     <>
       {asked && <div key="above" class="above">{asked === "token" ? <LogIn done={entered} /> : <LoadAnew />}</div>}
-      {/* It stays as it is: what was marked, and what is prepared for download. */}
+      {/* The screen stays mounted below the login, so that a marked range and a prepared download are kept. */}
       <div key="screen" inert={asked !== ""}><Screen address={address} /></div>
     </>
   );
@@ -58,6 +58,7 @@ function Screen({ address }: { address: string }) {
   const [camera] = cameras;
   if (camera === undefined) return <Board />;
   const at = askedFor(query.get("t") ?? "");
+  // The keys mount a new screen for other cameras: the players inside are made once for each mount.
   if (cameras.length > 1) return <Group key={cameras.join("\0")} cameras={cameras} at={at} />;
   return <Watch key={camera} camera={camera} at={at} />;
 }

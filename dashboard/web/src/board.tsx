@@ -1,4 +1,4 @@
-// The first screen: the state of all cameras, trouble first.
+// The first screen: the state of all cameras, those in trouble first.
 import { useEffect, useState } from "preact/hooks";
 import { useAnswer } from "./answer";
 import { type About, type Camera, type CameraGap, get } from "./api";
@@ -11,15 +11,15 @@ import { MOST } from "./together";
 import { Fault } from "./viewing";
 import { BADGES, reason } from "./words";
 
-/** How often the footer is asked for, ms. */
+/** How often the footer is updated, ms. */
 const POLL = 30_000;
-/** How often the gaps are asked for, ms. */
+/** How often the gaps are requested, ms. */
 const GAPS = 5 * MINUTE;
 
-/** How far back "What happened" looks. */
+/** How far back "What happened" looks, ms. */
 const TONIGHT = 12 * HOUR;
 
-/** The cameras that are to be beside each other: who comes back finds them chosen. */
+/** The cameras chosen to be shown together. Kept so that they are still chosen when the first screen is opened again. */
 let kept: string[] = [];
 
 export function Board() {
@@ -68,7 +68,7 @@ function choice(chosen: string[], set: (chosen: string[]) => void, id: string): 
   return { is, isFull: chosen.length >= MOST, toggle: () => set(is ? chosen.filter((other) => other !== id) : [...chosen, id]) };
 }
 
-/** Leads to the chosen cameras beside each other. */
+/** A link that shows the chosen cameras together. */
 function Beside({ chosen, forget }: { chosen: string[]; forget: () => void }) {
   return (
     <p class="beside" role="status">
@@ -78,7 +78,7 @@ function Beside({ chosen, forget }: { chosen: string[]; forget: () => void }) {
   );
 }
 
-/** Whether the reason says how old the newest recording is. */
+/** Returns whether the reason already says how old the newest recording is. */
 const isInReason = (camera: Camera): boolean => camera.badge === "unknown" && camera.last_stored !== null && camera.reason.startsWith("nothing stored");
 
 function Card({ camera, choice }: { camera: Camera; choice: Choice | undefined }) {
@@ -141,7 +141,7 @@ function Happened({ names }: { names: Map<string, string> }) {
   );
 }
 
-/** With `isListed` the cameras are there: what that cost is known. */
+/** The footer. A change of `isListed` updates it at once, so that it includes the list requests for the first screen. */
 function Foot({ isListed }: { isListed: boolean }) {
   const [about, setAbout] = useState<About | null>(null);
   useEffect(() => {

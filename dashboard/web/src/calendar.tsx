@@ -1,4 +1,4 @@
-// A month: how much of each day is recorded.
+// The calendar of a month: how much of each day is recorded.
 import { useState } from "preact/hooks";
 import { useAnswer } from "./answer";
 import { type Day, get } from "./api";
@@ -32,7 +32,7 @@ export function Calendar({ camera, at, pick }: { camera: string; at: number; pic
         {Array.from({ length: first }, (_, index) => <li key={`before${index}`} aria-hidden="true" />)}
         {days.map(({ day, recorded_s, gap_s }) => {
           const at = dayBegins(day);
-          // Days have 23 to 25 hours.
+          // A day has 23 to 25 hours: 26 hours after its begin is always the next day.
           const share = Math.min(1, (recorded_s * 1000) / (dayBegins(dayOf(at + 26 * 3_600_000)) - at));
           return (
             <li key={day}>

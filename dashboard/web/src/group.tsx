@@ -18,17 +18,17 @@ import { codecs, reason, skippedOver } from "./words";
 
 const NONE: Camera[] = [];
 
-/** The id and name of every camera; empty until they are known. */
+/** Returns all cameras; empty until they are known. */
 export function useCameras(): Camera[] {
   return useAnswer("cameras", (signal) => get<Camera[]>("/api/cameras", {}, signal)).answer ?? NONE;
 }
 
-/** Puts another camera beside those that are shown. */
+/** A list to add another camera to those that are shown. */
 export function AddCamera({ cameras, at }: { cameras: string[]; at: number }) {
   const [chosen, setChosen] = useState("");
   const others = useCameras().filter(({ id }) => !cameras.includes(id));
   if (cameras.length >= MOST || others.length === 0) return null;
-  // A list alone would take the first one that the arrow keys come by.
+  // The button is needed: without it, the arrow keys would open the first camera that they reach in the list.
   return (
     <span class="add">
       <select aria-label="Show another camera beside it" value={chosen} onChange={(event) => setChosen(event.currentTarget.value)}>
@@ -43,7 +43,7 @@ export function AddCamera({ cameras, at }: { cameras: string[]; at: number }) {
 export function Group({ cameras, at: asked }: { cameras: string[]; at: number | null }) {
   const screens = useRef<(HTMLVideoElement | null)[]>([]);
   const together = useRef<Together | null>(null);
-  /** What was asked for before the cameras were there. */
+  /** Actions of the user before the players were made. */
   const early = useRef<((of: Together) => void)[]>([]);
   const ask = (what: (of: Together) => void) => void (together.current ? what(together.current) : early.current.push(what));
   const [at, setAt] = useState(asked ?? present() - 60_000);
@@ -55,13 +55,13 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   const [said, setSaid] = useState("");
   const [peeked, setPeeked] = useState<number | null>(null);
   const grip = useRef<Grip>({ isDown: false, isHeld: false });
-  /** The instant that was shown last; undefined: the view goes to the next one. */
+  /** The instant that was shown last; `undefined`: the view moves to the next one. */
   const head = useRef<number | undefined>(undefined);
   const picks = useRef(0);
   const [view, setView] = useState<View>(() => ({ from: at - HOUR * 0.8, to: at + HOUR * 0.2 }));
   const [now, setNow] = useState(present());
   const [isUtc, setUtc] = useState(false);
-  // The one camera that is heard.
+  // The only camera with sound.
   const [heard, setHeard] = useState<string | null>(null);
   const known = useCameras();
   const { timelines, covered: knownTime, fault, isSlow } = useTimelines(cameras, view, now);
@@ -70,7 +70,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   useEffect(() => {
     document.title = cameras.map(nameOf).join(", ");
   }, [known]);
-  // One clock is shown, in the zone of the first camera.
+  // There is only one clock: it is in the zone of the first camera.
   useZone(cameras[0] ?? "", isUtc);
   useHeld(states.length > 0 ? addressOf(cameras, at) : undefined, !runs);
   useEffect(() => {
@@ -100,12 +100,12 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
       together.current = null;
     };
   }, []);
-  // Going back and forth in the browser's history.
+  // The user went back or forward in the browser's history.
   useEffect(() => {
     if (asked !== null && Math.abs(asked - at) > 1500) ask((of) => of.seek(asked));
   }, [asked]);
 
-  /** The view follows the clock again. */
+  /** Lets the view follow the clock again, and ends a search for a gap. */
   const letGo = () => {
     grip.current.isHeld = false;
     head.current = undefined;
@@ -206,7 +206,7 @@ export function Group({ cameras, at: asked }: { cameras: string[]; at: number | 
   );
 }
 
-/** Why a camera has no picture at the instant, in words; the others go on. */
+/** Says why a camera has no picture at the instant, while the others go on. */
 function State({ state, timeline, at }: { state: ScreenState | undefined; timeline: Timeline; at: number }) {
   const words = why(state, timeline, at);
   return words ? <p class="absent" role="status">{words}</p> : null;
@@ -218,14 +218,14 @@ function why(state: ScreenState | undefined, timeline: Timeline, at: number): st
   if (known === "recorded, not yet uploaded") return "recorded, not yet uploaded";
   const cause = state.reason ?? (typeof known === "object" ? known.gap : undefined);
   if (state.place === "gap") return `nothing is recorded until ${moment(state.until ?? at, at)}${cause ? `: ${reason(cause)}` : ""}`;
-  // What its browser has no decoder for.
+  // Recorded, but this browser may have no decoder for it.
   if (state.place === "stored") return state.fault;
   if (state.place === "after") return state.fault || `nothing is stored after ${clock(state.until ?? at)}`;
   if (state.place === "loading") return state.fault || (state.at === undefined ? "loading…" : "");
   return "";
 }
 
-/** The end of what is stored of each camera that stored anything. */
+/** Returns the end of what each of the cameras stored, ms since 1970; without those that stored nothing. Empty if the request fails. */
 async function ends(cameras: string[]): Promise<number[]> {
   const all = await get<Camera[]>("/api/cameras").catch((error: Error) => error);
   if (all instanceof ApiError && all.status === 401) {

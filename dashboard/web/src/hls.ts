@@ -1,2 +1,2 @@
-// The player, a file of its own: loaded when a camera is opened.
+// hls.js as a separate file: the page loads it when a camera is opened.
 export { default } from "hls.js";

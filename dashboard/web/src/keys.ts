@@ -1,21 +1,21 @@
-// Which key was meant, whatever the layout of the keyboard. Pure.
+// Maps key presses to the page's keys, independent of the keyboard layout. Pure functions.
 
-/** Of a KeyboardEvent. */
+/** The part of a KeyboardEvent that is needed here. */
 export interface Pressed { key: string; code: string; ctrlKey: boolean; altKey: boolean; metaKey: boolean; getModifierState(name: string): boolean }
 
-/** Keys that are no letters, by their place on a keyboard: what a layout without Latin letters has there. */
+/** Keys that are not letters, by their place on the keyboard, for layouts without Latin letters. */
 const PLACES: Record<string, string> = { BracketLeft: "[", BracketRight: "]", Comma: ",", Period: "." };
 
-/** The key as the page names it; undefined: it belongs to the browser or the system. */
+/** Returns the key as the page names it; `undefined` if it belongs to the browser or the system. */
 export function meant(event: Pressed): string | undefined {
   const { key, code } = event;
   if (event.ctrlKey || event.altKey || event.metaKey) {
-    // Brackets are typed so on many keyboards: with AltGr, which is told as Ctrl and Alt, or with the Option key.
+    // Many keyboards type brackets with AltGr, which is reported as Ctrl and Alt, or with Option.
     const types = event.getModifierState("AltGraph") || (event.altKey && !event.ctrlKey && !event.metaKey);
     return types && (key === "[" || key === "]") ? key : undefined;
   }
-  // Letters of another script stand for those on the same keys.
+  // A letter of another script counts as the Latin letter on the same key.
   if (key.length === 1 && key > "\x7f") return /^Key[A-Z]$/.test(code) ? code.slice(3).toLowerCase() : PLACES[code];
-  // Caps Lock.
+  // With Caps Lock or Shift a letter means the same.
   return /^[A-Z]$/.test(key) ? key.toLowerCase() : key;
 }

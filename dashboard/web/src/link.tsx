@@ -4,26 +4,29 @@ import { useEffect, useRef } from "preact/hooks";
 import { go } from "./app";
 import { iso } from "./time";
 
-/** The address of a camera, at an instant (ms) if one is given. */
+/** Returns the address of a camera, at an instant (ms) if one is given. */
 export function address(camera: string, at?: number): string {
   return addressOf([camera], at);
 }
 
-/** The address of cameras beside each other. */
+/** Returns the address of one or more cameras on one clock. */
 export function addressOf(cameras: string[], at?: number): string {
   const query = new URLSearchParams(cameras.map((camera) => ["cam", camera]));
   if (at !== undefined) query.set("t", iso(at));
   return `/?${query}`;
 }
 
-/** How long a picture stands before the address is that of it, ms: browsers let it be changed some hundred times in half a minute. */
+/** How long a picture is still before the address changes to its instant, ms: browsers limit changes to some hundred in half a minute. */
 const RESTS = 300;
 
-/** Keeps the address at the picture that is shown, where it stands and when a login is asked for; `to` is undefined while there is none. */
+/**
+ * Sets the address to that of the shown picture when it is still, and when a login is requested, which may reload the page. `to` is `undefined` while
+ * there is no picture.
+ */
 export function useHeld(to: string | undefined, isStill: boolean): void {
   const latest = useRef(to);
   latest.current = to;
-  // The screen is what it is: nothing need hear of it.
+  // Without a popstate event, since the screen already shows this instant.
   const hold = () => void (latest.current && history.replaceState(null, "", latest.current));
   useEffect(() => {
     addEventListener("log-in", hold);
@@ -36,7 +39,7 @@ export function useHeld(to: string | undefined, isStill: boolean): void {
   }, [to, isStill]);
 }
 
-/** Follows a link without loading the page anew, unless the browser is to open it elsewhere. */
+/** Follows a link without reloading the page. Leaves clicks that open another tab or window, or download, to the browser. */
 export function followed(event: MouseEvent): void {
   if (event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();

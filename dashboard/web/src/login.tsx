@@ -1,8 +1,8 @@
-// Swaps the token for a cookie, above the screen that asked for it.
+// The login, shown above the screen that needs it: exchanges the token for a cookie.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { logIn } from "./api";
 
-/** What is shown where no token helps. */
+/** The dialog to reload the page, if no token helps (see `neededToEnter`). */
 export function LoadAnew() {
   return (
     <section class="login" role="dialog" aria-modal="true" aria-labelledby="login">

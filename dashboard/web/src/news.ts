@@ -1,25 +1,25 @@
-// The state of all cameras: by events, and by questions where no events come.
+// The state of all cameras: from server-sent events, or by polling while none arrive.
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, type Camera, get } from "./api";
 import { now } from "./now";
 import { askForToken } from "./session";
 
-/** How often it is looked whether anything came, ms. */
+/** How often to check whether anything arrived, ms. */
 const LOOK = 10_000;
-/** Events come every ten seconds, and every twenty from a bucket that does not answer: after so long without one the board is asked for, ms. */
+/** How long without an event before the cameras are polled, ms. Events come every 10 s, and every 20 s while the bucket does not answer. */
 const SILENCE = 25_000;
-/** How long an answer is waited for, ms: clearly longer than the server waits for the bucket (10 s), so that what it says of that arrives. */
+/** Time limit of a request, ms. The server waits 10 s for the bucket: its error must arrive before this limit. */
 const PATIENCE = 15_000;
 
 export interface News {
   cameras: Camera[] | null;
-  /** What is wrong. */
+  /** The latest error; `null` once cameras arrive again. */
   trouble: ApiError | null;
-  /** Since when no cameras came; null while they do. */
+  /** Since when no cameras arrived, by the server's clock; `null` while they do. */
   silent: number | null;
 }
 
-/** What came last, and when: who comes back to the first screen sees it at once. */
+/** The latest cameras and when they arrived, by this device's clock. Kept so that the first screen shows them at once when it is opened again. */
 let kept: { cameras: Camera[]; at: number } | undefined;
 
 const LATE = new ApiError(0, `the dashboard has not answered for ${PATIENCE / 1000} s`, "It is asked again. Is it running, and is this device on the network?");
@@ -28,7 +28,7 @@ export function useNews(): News {
   const [news, setNews] = useState<News>({ cameras: kept?.cameras ?? null, trouble: null, silent: null });
   useEffect(() => {
     const change = (part: Partial<News>) => setNews((known) => ({ ...known, ...part }));
-    // When cameras came, anything came, the events were asked for, and somebody began to look.
+    // Times of: the latest cameras, the latest answer of any kind, the latest connection, and when the page was last shown or became visible.
     let [last, heard, opened, seen] = [kept?.at ?? Date.now(), Date.now(), 0, Date.now()];
     let isAsking = false;
     const show = (cameras: Camera[]) => {
@@ -40,7 +40,7 @@ export function useNews(): News {
       if (error instanceof ApiError && error.status === 401) return void askForToken();
       const isAnswered = error instanceof ApiError && error.status > 0;
       if (isAnswered) heard = Date.now();
-      // Else nothing is known but that no news come, which is told of what is shown.
+      // Without any answer, and with cameras on the screen, `silent` already reports it.
       if (isAnswered || !kept) change({ trouble: error instanceof ApiError ? error : LATE });
     };
     const ask = () => {
@@ -66,7 +66,7 @@ export function useNews(): News {
       });
     };
     const looked = () => {
-      // Nobody looks: the bucket need not be asked.
+      // A hidden page costs no list requests: the server asks the bucket only while somebody listens.
       if (document.hidden) return close();
       seen = heard = Date.now();
       listen();
@@ -75,10 +75,10 @@ export function useNews(): News {
     const timer = setInterval(() => {
       if (document.hidden) return;
       const silence = Date.now() - last;
-      // Who looks again gets the time of an answer first.
+      // After a hidden page is shown again, give the first answer time to arrive.
       if (silence >= SILENCE && Date.now() - seen >= SILENCE) change({ silent: now() - silence });
       if (Date.now() - heard < SILENCE) return;
-      // A proxy that holds events back, or a connection that ended without a word.
+      // A proxy may buffer the events, or the connection may have broken unnoticed. Reconnect, at most once per SILENCE; poll in between.
       if (Date.now() - opened >= SILENCE) listen();
       else ask();
     }, LOOK);

@@ -1,12 +1,15 @@
-// The present by the clock of the server, which dates and judges what is stored: a viewer's own clock may be minutes off.
+// The present by the server's clock, to which the times of recordings are compared. A viewer's own clock may be minutes off.
 
-/** By how much the server's clock is ahead of this device's, ms. */
+/** How far the server's clock is ahead of this device's, ms. */
 let ahead = 0;
 
-/** The present, ms since 1970. For how long something takes, the device's own clock is right. */
+/** Returns the present, ms since 1970. To measure a duration, use the device's own clock: this one may be corrected meanwhile. */
 export const now = (): number => Date.now() + ahead;
 
-/** Learns from the `Date` of an answer, which is in whole seconds and of some moment between question and answer (ms, by the device's clock). A clock that fits is left alone. */
+/**
+ * Corrects the offset by an answer's `Date` header. `asked` and `answered` are ms by the device's clock. The server wrote the header between the two,
+ * cut to whole seconds, so only a range of offsets is possible. An offset inside of that range stays as it is.
+ */
 export function learn(date: string | null, asked: number, answered: number): void {
   const at = Date.parse(date ?? "");
   if (Number.isNaN(at)) return;

@@ -1,9 +1,12 @@
-// The newest picture of a card.
+// The newest picture of a camera, on its card.
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Camera } from "./api";
 import { iso } from "./time";
 
-/** The newest picture, once the card is in view. One that is being loaded is waited for, whatever comes meanwhile; what was shown stays until then. */
+/**
+ * Shows the newest picture while the card is in view. A picture that is loading is never replaced by a newer one: else a slow picture would never be
+ * shown. The old one stays until then.
+ */
 export function Picture({ camera }: { camera: Camera }) {
   const box = useRef<HTMLDivElement>(null);
   const [isSeen, setSeen] = useState(false);
@@ -16,10 +19,10 @@ export function Picture({ camera }: { camera: Camera }) {
     observer.observe(box.current);
     return () => observer.disconnect();
   }, []);
-  // A second before the end lies inside the newest chunk.
+  // One second before the end is inside the newest chunk.
   const at = camera.last_stored && iso(Date.parse(camera.last_stored) - 1000);
   useEffect(() => {
-    // Who comes by again gets the newest one alone.
+    // When the card comes into view again, load only the newest picture, not the old one first.
     if (!isSeen) [setComing, setShown].forEach((set) => set(null));
     else if (at && !coming && at !== shown && at !== broken) setComing(at);
   }, [isSeen, at, coming, shown, broken]);

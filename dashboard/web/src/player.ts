@@ -1,4 +1,4 @@
-// Plays a camera by the clock: instants in, instants out. One window of three hours is one playlist; the next follows at its end.
+// Plays a camera by instants instead of positions in a video. It loads one playlist, a window of three hours, and the next one at its end.
 import type HlsClass from "hls.js";
 import type { LevelDetails } from "hls.js";
 import { AGAIN, type About, ApiError, NEVER, get, isFinal } from "./api";
@@ -13,42 +13,45 @@ import { RECENT } from "./steady";
 import { HOUR, clock, iso } from "./time";
 import { codecs } from "./words";
 
-/** How much of the past a window holds, so that going back is no new window. */
+/** How far a window begins before the wanted instant, so that going back needs no new window. */
 const LEAD = HOUR;
 const WINDOW = 3 * HOUR;
-/** What is told of a piece that is not shown. */
+/** The end of the message about a segment that is not shown. */
 const ON = "it goes on after it";
 
 export interface Listener {
-  /** The instant that is shown, and whether it plays. */
+  /** The picture is now at this instant, and plays or is paused. */
   moved(at: number, playing: boolean): void;
-  /** Something to tell, or what was skipped; empty: nothing any more. */
+  /** Show this message, or what was skipped; an empty text clears it. */
   said(what: string | Skipped): void;
-  /** Codecs of streams that do not play in a browser. */
+  /** Codecs of streams that the server left out, since browsers do not play them. */
   leftOut?(codecs: string[]): void;
 }
 
-/** Where an instant lies: at `position` of the playlist (s), in a gap until an instant (ms), behind all that is stored (up to `end`, if the window holds that), or not known yet. */
+/**
+ * Where an instant lies: at `position` of the playlist (s), in a gap until an instant (ms), after all recordings (whose `end` is given if the window
+ * holds it), or not known yet.
+ */
 export type Place = { kind: "stored"; position: number } | { kind: "gap"; until: number; reason?: string | undefined } | { kind: "after"; end: number | undefined } | { kind: "loading" };
 
-/** What a window is to show once it is there. */
+/** What a window must show once it is loaded. */
 interface Wish { at: number | undefined; play: boolean }
 
 export const ranges = (of: TimeRanges): [number, number][] => Array.from({ length: of.length }, (_, index) => [of.start(index), of.end(index)]);
 
-/** Whether the server is asked to send everything itself: once the bucket refused this page (CORS), it does so for all. */
+/** Whether the server must send all media itself. Set for all players once the bucket refused this page (CORS). */
 let byProxy = false;
 
-/** The address of a playlist, with what tells where its media come from. */
+/** Returns the address of a playlist, with the parameter that selects where its media come from. */
 const delivered = (address: string) => (byProxy ? `${address}&delivery=proxy` : address);
 
 type Loaded = { Hls: typeof HlsClass };
 let loaded: Promise<Loaded> | undefined;
 let failures = 0;
 
-/** Loads hls.js, once. esbuild leaves the address alone: it is a file of its own. */
+/** Loads hls.js once. The address is a variable, so that esbuild does not bundle the file. */
 function load(): Promise<Loaded> {
-  // A browser remembers that an address could not be imported: the next try has another one.
+  // A browser remembers a failed import of an address, so each retry needs another one.
   const address = failures > 0 ? `/assets/hls.js?again=${failures}` : "/assets/hls.js";
   loaded ??= import(address).then((module) => ({ Hls: module.default }), () => {
     failures++;
@@ -60,34 +63,35 @@ function load(): Promise<Loaded> {
 
 export class Player {
   private hls: HlsClass | undefined;
-  /** The one whose playlist is on its way. */
+  /** The instance whose playlist is still loading. */
   private coming: HlsClass | undefined;
   private segments: Segment[] = [];
   private from = 0;
   private to = 0;
   private live = false;
-  /** The window that the picture is of; what is asked for is in `from`, `to` and `live`. */
+  /** The window that the picture belongs to. `from`, `to` and `live` are those of the requested one. */
   private shown: { from: number; to: number; live: boolean } | undefined;
+  /** Counts the loaded sources: an asynchronous step of an older one must do nothing. */
   private turn = 0;
-  /** The window holds nothing. */
+  /** Nothing is stored in the window. */
   private isEmpty = false;
-  /** What follows the window's recordings, for who is led; null: nothing does. */
+  /** What follows the window's recordings, for a led player; `null`: nothing; `undefined`: not searched yet. */
   private next: Skipped | null | undefined;
-  /** Counts what is looked for beyond the window: a newer wish ends an older search. */
+  /** Counts the searches beyond the window: a newer request ends an older search. */
   private search = 0;
   private isSearching = false;
-  /** Where the last window began that followed another. */
+  /** Where the last window began that continued another one. */
   private continued: number | undefined;
   /** A codec that this browser has no decoder for. */
   private isUndecodable = false;
-  /** What is still to be told once the next window is there: what was skipped, or why a piece was gone over. */
+  /** The message for when the next window is shown: what was skipped, or why a segment was. */
   private note: string | Skipped = "";
-  /** The piece that was gone over last, by its begin (ms), and the turn in which nothing more is loaded because of it. */
+  /** The segment that was skipped last, by its begin (ms), and the turn in which loading stopped because of it. */
   private lost: { at: number; turn: number } | undefined;
-  /** The window is asked for, and not answered yet. */
+  /** The window is requested, and not answered yet. */
   private isComing = false;
 
-  /** With `isLed` somebody else's clock decides what is shown: nothing goes on by itself. */
+  /** With `isLed` the clock of [`Together`] decides what is shown: the player does not continue at the end of a window by itself. */
   constructor(private readonly video: HTMLVideoElement, private readonly camera: string, private readonly listener: Listener, private readonly isLed = false) {
     video.addEventListener("timeupdate", this.tell);
     video.addEventListener("seeked", this.tell);
@@ -108,7 +112,7 @@ export class Player {
     this.hls?.destroy();
   }
 
-  /** The instant that is shown. */
+  /** Returns the instant that is shown; `undefined` without a picture. */
   at(): number | undefined {
     const time = this.video.currentTime;
     const segment = this.segments.find(({ start, duration }) => time < start + duration) ?? this.segments.at(-1);
@@ -116,34 +120,34 @@ export class Player {
     return segment.at + Math.max(0, time - segment.start) * 1000;
   }
 
-  /** Whether the running recording is followed, or asked for. */
+  /** Returns whether the running recording is followed or requested. */
   isLive(): boolean {
     return this.live;
   }
 
-  /** Whether the picture is one of the running recording. */
+  /** Returns whether the picture is from the running recording. */
   showsLive(): boolean {
     return this.shown?.live ?? false;
   }
 
-  /** Where an instant lies, as far as the loaded window and what was found behind it tell. */
+  /** Returns where an instant lies, from the loaded window and what was found after it. Starts a search after the window if needed. */
   place(at: number): Place {
     if (this.isComing || !this.covers(at)) return { kind: "loading" };
     const last = this.segments.at(-1);
     if (!last && !this.isEmpty) return { kind: "loading" };
     const next = segmentAt(this.segments, at);
     if (!next) return this.behind(at, this.live ? this.end() : latestEnd(this.segments));
-    // Times of neighbours differ by some milliseconds.
+    // The end of a segment and the begin of the next one differ by some milliseconds: that is not a gap.
     if (at < next.at - 150) return { kind: "gap", until: next.at };
     return { kind: "stored", position: next.start + Math.max(0, at - next.at) / 1000 };
   }
 
-  /** Whether the window around an instant is loaded, or on its way. */
+  /** Returns whether an instant is inside the window that is loaded or requested. */
   covers(at: number): boolean {
     return at >= this.from && at < this.to;
   }
 
-  /** Where an instant lies that is behind all of the window: what follows is looked for, where a running recording does not grow by itself. */
+  /** Returns where an instant after all recordings of the window lies. Searches for the next one, unless a running recording may still grow. */
   private behind(at: number, end: number | undefined): Place {
     if (this.live || now() - at < RECENT) return { kind: "after", end };
     if (this.next === undefined) {
@@ -158,11 +162,11 @@ export class Player {
     const found = await this.follows(end, true);
     if (found === "over") return;
     this.next = found ?? null;
-    // Up to there it is known.
+    // Everything up to there is known now, so `covers` includes it.
     if (found) this.to = Math.max(this.to, found.until);
   }
 
-  /** The first instant from `at` on of which something is stored, asked for until it is answered; "over" once something else is wanted. */
+  /** Returns the first stored instant at or after `at`. Retries until it succeeds; "over" if it was refused, or another request replaced it. */
   private async follows(at: number, isBeyond: boolean): Promise<Skipped | undefined | "over"> {
     const search = ++this.search;
     this.isSearching = true;
@@ -180,7 +184,7 @@ export class Player {
           if (search !== this.search) return "over";
           continue;
         }
-        // Who is led asks for it as long as the clock is there.
+        // A led player has no user who asks again, so it repeats even a refused request while the clock is there.
         const isOver = !this.isLed && found instanceof ApiError && isFinal(found.status);
         this.listener.said(isOver ? found.message : `${found.message}; it is tried again`);
         if (isOver) return "over";
@@ -192,31 +196,31 @@ export class Player {
     }
   }
 
-  /** Whether what is stored here cannot be decoded by this browser. */
+  /** Returns whether this browser cannot decode the recording. */
   isUnplayable(): boolean {
     return this.isUndecodable;
   }
 
-  /** The end of what is known to be stored, ms. */
+  /** Returns the end of the playlist's last segment, ms since 1970. */
   end(): number | undefined {
     const last = this.segments.at(-1);
     return last && last.at + last.duration * 1000;
   }
 
-  /** How long the newest chunk that is known is, ms. */
+  /** Returns the length of the playlist's last segment, ms. */
   chunk(): number | undefined {
     const last = this.segments.at(-1);
     return last && last.duration * 1000;
   }
 
-  /** Loads what is stored around an instant anew. */
+  /** Loads the window around an instant again, without starting to play. */
   async load(at: number): Promise<void> {
-    // What follows is being looked for.
+    // The search for what follows is still running: a new window would end it.
     if (this.isSearching && this.covers(at)) return;
     return this.open(at - LEAD, at - LEAD + WINDOW, at, false);
   }
 
-  /** Shows the instant, or the first one after it that is stored. */
+  /** Shows the instant, or the first stored one after it. */
   async seek(at: number, play = true): Promise<void> {
     const isLoaded = !this.live && !this.isEmpty && !this.isComing && !this.coming && this.lost?.turn !== this.turn;
     if (isLoaded && this.covers(at)) {
@@ -233,35 +237,35 @@ export class Player {
     await this.open(at - LEAD, at - LEAD + WINDOW, at, play);
   }
 
-  /** Follows the running recording, from an instant on if one is given. */
+  /** Follows the running recording, from an instant on if one is given, else near its end. */
   async follow(at?: number, play = true): Promise<void> {
     this.live = true;
-    // It grows by itself.
+    // A live playlist grows, so it covers all later instants.
     [this.from, this.to] = [at ?? -Infinity, Infinity];
     [this.isEmpty, this.isComing] = [false, true];
     await this.source(`/hls/live.m3u8?${new URLSearchParams({ camera: this.camera })}`, at, play);
   }
 
   async play(): Promise<void> {
-    // A browser would begin again from the front.
+    // A browser would play an ended video from its beginning.
     if (this.video.ended && !this.live && !this.isLed) return this.goOn();
     try {
       await this.video.play();
     } catch (error) {
-      // A browser that does not start by itself, or a new window that replaced this one: neither is a fault.
+      // Browsers may forbid autoplay, and a new window aborts play(). Neither is a fault.
       if ((error as Error).name === "NotAllowedError") this.listener.said("press play to start");
     }
   }
 
   private async open(begin: number, end: number, at: number, play: boolean, isContinued = false): Promise<void> {
-    // Nothing is before 1970.
+    // The server knows no times before 1970.
     const [from, to] = [Math.max(0, begin), Math.max(WINDOW, end)];
     [this.from, this.to, this.live] = [from, to, false];
     [this.isEmpty, this.isComing] = [false, true];
     await this.source(`/hls/index.m3u8?${new URLSearchParams({ camera: this.camera, from: iso(from), to: iso(to) })}`, at, play, isContinued);
   }
 
-  /** With `isContinued` what lies before the instant was shown: it is not shown again. */
+  /** Loads a playlist and shows it from an instant on. With `isContinued` the recording before it was already shown, and is not shown again. */
   private async source(address: string, at: number | undefined, play: boolean, isContinued = false): Promise<void> {
     const turn = ++this.turn;
     this.search++;
@@ -275,19 +279,20 @@ export class Player {
     const { Hls } = library;
     if (!Hls.isSupported()) return this.byItself(delivered(address), at, play, turn, isContinued);
     const proxied = byProxy;
+    // The worker is a file: the page's policy (`worker-src 'self'`) blocks the blob that hls.js would make of it.
     const hls = new Hls({ autoStartLoad: false, workerPath: "/assets/hls.worker.js", backBufferLength: 120, maxBufferLength: 30, xhrSetup: byScript });
     this.coming?.destroy();
     this.coming = hls;
-    // What was shown stays until the playlist is there.
+    // The old picture stays until the new playlist is loaded.
     hls.once(Hls.Events.LEVEL_LOADED, (_, { details }) => {
       const segments = details.fragments.map(segment);
       if (this.live && !this.isLed && at !== undefined && segments.at(-1)?.at === this.lost?.at) {
-        // Of a running recording the next piece comes: the one that cannot be played is not asked for meanwhile.
+        // The segment that cannot be played is still the newest. Reload the playlist until the next one is there, and do not request this one again.
         this.isComing = false;
         return void setTimeout(() => turn === this.turn && void this.follow(at, !this.video.paused), AGAIN);
       }
       if (this.endsBefore(segments, at)) {
-        // What was shown stays; nothing of the window is from the instant on.
+        // Nothing in the window is at or after the instant: the old picture stays while the search runs.
         this.isComing = false;
         return void this.goTo(at ?? 0, play, isContinued ? undefined : () => shows(details));
       }
@@ -305,22 +310,22 @@ export class Player {
       this.tellNote();
       if (play) void this.play();
     };
-    // What it learns from the media is more exact than what the playlist says.
+    // hls.js corrects the playlist's times by those in the media.
     hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
       if (this.hls === hls) this.segments = details.fragments.map(segment);
     });
-    // A header has no place in the playlist: what is lost is the piece that it was asked for.
+    // An init segment has no position in the playlist: if it fails, the lost segment is the one that it was loaded for.
     let wanted: Segment | undefined;
     hls.on(Hls.Events.FRAG_LOADING, (_, { frag }) => {
       if (frag.sn !== "initSegment") wanted = segment(frag);
     });
     hls.on(Hls.Events.ERROR, (_, data) => {
-      // Media that were not answered at all: a redirect to the bucket that its CORS rules, or the network, do not let through.
+      // No HTTP status at all: the bucket's CORS rules or the network may have blocked a redirect to it.
       const unanswered = data.type === Hls.ErrorTypes.NETWORK_ERROR && data.frag !== undefined && !data.response?.code;
       if (unanswered && !proxied) void this.comeByProxy(address, at, play, turn);
-      // hls.js would ask for it half a minute long.
+      // hls.js would repeat the request for half a minute.
       if (data.frag && data.response?.code === 404) return this.goOver(hls, turn, wanted, "a piece is not in the bucket any more");
-      // Asked for again it would be what it is.
+      // Another request would get the same answer.
       if (data.frag && data.response?.code === 415) return this.goOver(hls, turn, wanted, `a piece cannot be played: ${serverReason(data.networkDetails) ?? "it is damaged"}`);
       if (!data.fatal) return;
       if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
@@ -333,7 +338,7 @@ export class Player {
         const error = lack(data.response?.code ?? 0, data.networkDetails, data.details);
         this.failed(error);
         if (this.isEmpty && at !== undefined && error.message !== NEVER && !this.isLed) void this.goTo(at, play);
-        // A window that is not there yet is asked for again for what was wanted of it, another one for what is shown then.
+        // A window that never loaded is requested again for the instant it was wanted for; a loaded one for the picture that is shown by then.
         else this.tryAgain(address, this.coming === hls ? () => ({ at, play }) : this.asShown(at), turn, error, isContinued);
       }
       if (this.coming === hls) {
@@ -344,24 +349,24 @@ export class Player {
     hls.loadSource(delivered(address));
   }
 
-  /** The window that was asked for is the one that is shown. */
+  /** Marks the requested window as the one that is shown. */
   private showing(segments: Segment[]): void {
     this.segments = segments;
     this.isComing = false;
     this.shown = { from: this.from, to: this.to, live: this.live };
   }
 
-  /** What a window that was shown is to show again: the picture that it has then, paused if it is. */
+  /** Returns the wish to keep the current state: its picture and whether it plays, read when the window is requested again. */
   private asShown(otherwise: number | undefined): () => Wish {
     return () => ({ at: this.at() ?? otherwise, play: !this.video.paused });
   }
 
-  /** Whether all of a window lies before an instant that its reader wants to see. */
+  /** Returns whether all recordings of a window end before the wanted instant. Never so for live or led players. */
   private endsBefore(segments: Segment[], at: number | undefined): boolean {
     return at !== undefined && !this.live && !this.isLed && !segmentAt(segments, at);
   }
 
-  /** Goes to the first recording behind an instant of which the window has nothing; `otherwise`, if nothing follows. */
+  /** Goes to the first recording after an instant, outside of the window. Calls `otherwise` if nothing follows. */
   private async goTo(at: number, play: boolean, otherwise?: () => void): Promise<void> {
     const found = await this.follows(at, true);
     if (found === "over") return;
@@ -380,7 +385,7 @@ export class Player {
     this.note = "";
   }
 
-  /** A chunk was deleted after the playlist was made, or cannot be played: says why, and goes on behind it. */
+  /** Skips a chunk that was deleted after the playlist was made, or that cannot be played. Says why. */
   private goOver(hls: HlsClass, turn: number, lost: Segment | undefined, why: string): void {
     if (!lost || this.lost?.turn === turn) return;
     this.listener.said(`${why}; ${ON}`);
@@ -389,13 +394,13 @@ export class Player {
     setTimeout(() => this.goBehind(hls, turn, lost, why), 500);
   }
 
-  /** Goes on behind a piece once what is loaded before it was shown. */
+  /** Continues after the lost segment, once the buffered part before it was shown. */
   private goBehind(hls: HlsClass, turn: number, lost: Segment, why: string): void {
     if (turn !== this.turn) return;
     const left = this.left();
-    // Who pauses keeps the picture.
+    // Wait while something buffered is left: so a paused player keeps its picture.
     if (left > 0.1) return void setTimeout(() => this.goBehind(hls, turn, lost, why), Math.min(1000, Math.max(100, (left * 1000) / this.video.playbackRate)));
-    // hls.js takes the piece before for what begins less than 250 ms behind it.
+    // Within 250 ms behind a segment (`maxFragLookUpTolerance`) hls.js may load that segment again: begin later than that.
     const end = ends(lost) + 400;
     if (this.isLed && !segmentAt(this.segments, end)) return this.rests(hls, turn);
     this.note = why;
@@ -404,7 +409,7 @@ export class Player {
     else void this.open(end - LEAD, end - LEAD + WINDOW, end, play, true);
   }
 
-  /** Loads nothing until the clock goes elsewhere. */
+  /** Loads nothing until the clock seeks: no segment follows the lost one in this playlist. */
   private rests(hls: HlsClass, turn: number): void {
     const goOn = () => {
       if (turn !== this.turn) return;
@@ -414,20 +419,20 @@ export class Player {
     this.video.addEventListener("seeking", goOn, { once: true });
   }
 
-  /** How much of what is loaded is still to be shown, s. */
+  /** Returns how much of the buffer is still to be shown, s. */
   private left(): number {
     const now = this.video.currentTime;
-    // Over holes as small as hls.js plays over.
+    // Ignore holes up to 0.1 s: hls.js skips them (`maxBufferHole`).
     return ranges(this.video.buffered).reduce((end, [from, to]) => (from <= end + 0.1 ? Math.max(end, to) : end), now) - now;
   }
 
-  /** The bucket or the network fails: what was asked for is asked for again, as long as nothing else is. */
+  /** Repeats a request after a failure of the bucket or the network, unless another one replaced it. A led player is asked again by its clock. */
   private tryAgain(address: string, wish: () => Wish, turn: number, error: Error, isContinued: boolean): void {
     if (this.isLed) return;
     const again = () => {
       if (turn !== this.turn) return;
       const { at, play } = wish();
-      // A running recording would go on at its end: who has stopped it wants the picture that is there.
+      // A live playlist would continue at its end. If the player is paused, load the window of its picture instead.
       if (this.live && !play && at !== undefined) void this.open(at - LEAD, at - LEAD + WINDOW, at, false);
       else void this.source(address, this.live ? undefined : at, play, isContinued);
     };
@@ -435,7 +440,7 @@ export class Player {
     else if (!(error instanceof ApiError && isFinal(error.status))) onceSeen(again, AGAIN);
   }
 
-  /** Loads the playlist anew through the server, if media are redirected to the bucket. */
+  /** Loads the playlist again with media from the server, if they are redirected to the bucket. */
   private async comeByProxy(address: string, at: number | undefined, play: boolean, turn: number): Promise<void> {
     const about = await get<About>("/api/about").catch(() => undefined);
     if (about?.delivery !== "redirect" || turn !== this.turn) return;
@@ -443,7 +448,7 @@ export class Player {
     await this.source(address, this.live ? undefined : (this.at() ?? at), play);
   }
 
-  /** Safari on a phone has no player but its own. */
+  /** Plays by the browser's own HLS. hls.js needs Media Source Extensions, which Safari on iPhones may lack. */
   private async byItself(address: string, at: number | undefined, play: boolean, turn: number, isContinued: boolean): Promise<void> {
     const segments = await read(address).catch((error: Error) => error);
     if (turn !== this.turn) return;
@@ -470,11 +475,11 @@ export class Player {
 
   private failed(error: Error): void {
     this.isComing = false;
-    // What was shown before is not what was asked for.
+    // A led player must not show an older window as if it were the clock's.
     if (this.isLed) this.segments = [];
     if (error instanceof ApiError && error.status === 401) askForToken();
     else if (this.live && !this.isLed && error instanceof ApiError && isFinal(error.status)) {
-      // What was shown goes on, and is not the running recording.
+      // There is nothing live: the window that was shown before goes on.
       [this.from, this.to, this.live] = [this.shown?.from ?? 0, this.shown?.to ?? 0, this.shown?.live ?? false];
       this.listener.said(error.message);
       if (this.video.ended) this.goOn();
@@ -486,12 +491,12 @@ export class Player {
     }
   }
 
-  /** Where to begin, seconds; -1: where the player thinks best. */
+  /** Returns where to start loading, seconds; -1 leaves the choice to hls.js. */
   private start(at: number | undefined): number {
     return at === undefined ? -1 : (this.position(at) ?? this.segments.at(-1)?.start ?? -1);
   }
 
-  /** Where an instant lies in the playlist, seconds. In a gap: where it goes on. */
+  /** Returns the position of an instant in the playlist, seconds. In a gap, that of the next segment; reports the skipped time then. */
   private position(at: number): number | undefined {
     const next = segmentAt(this.segments, at);
     if (!next) return undefined;
@@ -500,19 +505,19 @@ export class Player {
   }
 
   private tell = (): void => {
-    // Another instant is wanted: where the old picture is tells nothing.
+    // Another instant is requested: the position of the old picture must not be reported.
     if (this.isComing || this.isSearching) return;
     const at = this.at();
     if (at !== undefined) this.listener.moved(at, !this.video.paused);
   };
 
-  /** At the end of a window: the next one, if anything follows. */
+  /** Loads the next window at the end of one, if anything follows. */
   private goOn = (): void => {
     const latest = latestEnd(this.segments);
     if (this.live || this.isLed || latest === undefined) return;
-    // Times are rounded: what was shown ends up to a millisecond later than it is said to.
+    // Times are rounded: the recording may end up to a millisecond later than the playlist says.
     const end = latest + 1;
-    // Where going on brought nothing, what is stored there is no longer than it seems.
+    // The last continuation brought less than a second: accept only what begins later, or the same end would be found again.
     const isBeyond = this.continued !== undefined && end - this.continued < 1000;
     void this.follows(end, isBeyond).then((found) => {
       if (found === "over") return;

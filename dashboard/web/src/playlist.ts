@@ -1,24 +1,25 @@
-// What a playlist and the answers to a player's requests say.
+// Reads playlists, and the server's errors to the player's requests.
 import { ApiError, BY_SCRIPT, FOREIGN, UNANSWERED, answered, failure } from "./api";
 import type { Segment } from "./segments";
 
-/** What of the media a browser does not play, of a type as "video/mp4;codecs=hvc1.1.6.L93.B0"; empty if it does not tell. */
+/** Returns the codecs of a type such as "video/mp4;codecs=hvc1.1.6.L93.B0" that this browser does not play; empty if that is unknown. */
 export function unplayable(type: string | undefined): string[] {
   const [container, list = ""] = (type ?? "").split(/;\s*codecs=/);
   const names = list.replaceAll('"', "").split(",").filter((name) => name !== "");
-  // Phones of Apple have another one.
+  // iPhones have ManagedMediaSource instead.
   if (typeof MediaSource === "undefined") return [];
   return names.filter((name) => !MediaSource.isTypeSupported(`${container};codecs=${name}`));
 }
 
-/** Playlists alone: what is redirected to the bucket would need its permission for the header. */
+/** Adds the header to playlist requests only: for media that are redirected to the bucket, its CORS rules would have to allow the header. */
 export const byScript = (request: XMLHttpRequest, url: string): void => {
   if (!new URL(url, location.href).pathname.endsWith(".m3u8")) return;
+  // A header can only be set after open(). hls.js then does not open the request again.
   if (request.readyState === 0) request.open("GET", url, true);
   for (const [name, value] of Object.entries(BY_SCRIPT)) request.setRequestHeader(name, value);
 };
 
-/** Reads a playlist for its times, for browsers that play it by themselves. */
+/** Reads the segments of a playlist, for browsers that play HLS natively. */
 export async function read(address: string): Promise<Segment[]> {
   const response = await answered(fetch(address, { headers: BY_SCRIPT }));
   if (!response.ok) throw await failure(response);
@@ -41,18 +42,18 @@ export const segment = (fragment: { start: number; duration: number; programDate
   start: fragment.start, duration: fragment.duration, at: fragment.programDateTime ?? NaN,
 });
 
-/** What the server's answer says went wrong. */
+/** Returns the server's error text of a failed request, if it has one. */
 export function serverReason(request: unknown): string | undefined {
   try {
     const { response } = request as XMLHttpRequest;
-    // Media are asked for as bytes.
+    // hls.js requests media as bytes and playlists as text.
     return String(JSON.parse(response instanceof ArrayBuffer ? new TextDecoder().decode(response) : response).error);
   } catch {
     return undefined;
   }
 }
 
-/** What is wrong where a request of hls.js was not answered as it should, with its `details`. */
+/** Returns the error for a failed request of hls.js; `details` is that of its error event. */
 export function lack(status: number, request: unknown, details: string): ApiError {
   if (details === "manifestParsingError") return new ApiError(status, FOREIGN, "");
   return new ApiError(status, serverReason(request) ?? (status > 0 ? `it cannot be loaded (${details})` : UNANSWERED), "");

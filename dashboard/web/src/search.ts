@@ -1,27 +1,28 @@
-// Looks for what lies beyond the loaded window: where recordings go on, where gaps are.
+// Searches beyond the loaded window: where recordings go on, and where gaps are.
 import { type Timeline, get } from "./api";
 import { MOST, NEAR, type Skipped, gapFrom, gapOver, nextStored } from "./bar";
 import { now } from "./now";
 import { DAY, iso } from "./time";
 
-/** How many months a search for recordings looks on. */
+/** How many months a search for recordings looks ahead. */
 const MONTHS = 13;
 
 const timeline = (camera: string, from: number, to: number): Promise<Timeline> =>
   get<Timeline>("/api/timeline", { camera, from: iso(Math.max(0, from)), to: iso(to) });
 
-/** The first instant from `at` on of which something is stored (see [`nextStored`]); `undefined`: nothing follows. */
+/** Returns the first stored instant at or after `at`, as [`nextStored`]; `undefined` if nothing follows. */
 export async function lookOn(camera: string, at: number, isBeyond: boolean): Promise<Skipped | undefined> {
   let [from, step, reason] = [at, NEAR, undefined as string | undefined];
   for (let month = 0; month <= MONTHS && from < now() + DAY; month++) {
     const known = await timeline(camera, from, from + step);
-    // Names tell when chunks begin; where one ends is a guess.
+    // Months are put together from object names, which have the begin of a chunk but not its end. Accept only what begins after `at`.
     const next = nextStored(known, at, isBeyond || month > 0);
     if (next) return { ...next, reason: reason ?? next.reason };
     const over = gapOver(known, from + step);
-    // The edge of the first one is told by metadata; months know names alone.
+    // The reason of the first step is from metadata; that of a month may not be.
     reason ??= over?.reason;
     if (month > 0) {
+      // A gap ends with a recording. If none reaches over the end, nothing follows.
       if (!over) return undefined;
       from += step;
     }
@@ -30,7 +31,7 @@ export async function lookOn(camera: string, at: number, isBeyond: boolean): Pro
   return undefined;
 }
 
-/** The beginning of the next or previous gap within a month. */
+/** Returns the beginning of the next or previous gap within a month. Begins with short spans, which cost the server less. */
 export async function lookForGap(camera: string, at: number, direction: 1 | -1): Promise<number | undefined> {
   for (const reach of [NEAR, 2 * DAY, MOST]) {
     const from = Math.max(0, direction > 0 ? at : at - reach);

@@ -1,6 +1,6 @@
-// What waits while nobody looks: a hidden page need not ask the bucket.
+// Timers that wait while the page is hidden, so that it sends no requests then.
 
-/** Does something again and again while the page is seen. Returns what ends that. */
+/** Calls `work` every `every` ms while the page is visible, and when it becomes visible. Returns a function that ends this. */
 export function whileSeen(work: () => void, every: number): () => void {
   const again = () => void (document.hidden || work());
   const timer = setInterval(again, every);
@@ -11,7 +11,7 @@ export function whileSeen(work: () => void, every: number): () => void {
   };
 }
 
-/** Does something once, `delay` ms from now, or when the page is seen again after that. Returns what calls it off. */
+/** Calls `work` once, after `delay` ms. If the page is hidden then, waits until it is visible. Returns a function that cancels it. */
 export function onceSeen(work: () => void, delay: number): () => void {
   const due = () => {
     if (document.hidden) return;
@@ -28,5 +28,5 @@ export function onceSeen(work: () => void, delay: number): () => void {
   };
 }
 
-/** Waits as [`onceSeen`] does. */
+/** Waits `delay` ms, and longer while the page is hidden. */
 export const pause = (delay: number): Promise<void> => new Promise((done) => void onceSeen(done, delay));

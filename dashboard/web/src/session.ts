@@ -1,9 +1,9 @@
-// Who may see this: what an answer of 401 leads to, and what goes on after the login.
+// Events of the login: requests that got a 401 ask for it, and wait until it is done.
 
-/** Has the login shown, where an answer says that it is needed. */
+/** Shows the login. Call it when an answer is 401. */
 export const askForToken = (): boolean => dispatchEvent(new Event("log-in"));
 
-/** Tells who waits for it that questions are answered again. */
+/** Notifies everything that waits in [`loggedIn`], or listens to the event, that requests are answered again. */
 export const letIn = (): boolean => dispatchEvent(new Event("logged-in"));
 
 /** Waits for the login. */

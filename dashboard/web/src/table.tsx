@@ -1,4 +1,4 @@
-// What the time bar shows, to be read.
+// The contents of the time bar as a table.
 import { useMemo, useRef, useState } from "preact/hooks";
 import type { Timeline } from "./api";
 import { type View, parts } from "./bar";
@@ -6,10 +6,13 @@ import { now } from "./now";
 import { moment, span, zone } from "./time";
 import { reason } from "./words";
 
-/** Most rows of the table. */
+/** The most rows of the table. */
 const ROWS = 200;
 
-/** What the time bar shows, to be read; `covered` is the time that the timeline covers, where what is longer is cut off. Only an open one is filled: there may be thousands of parts. */
+/**
+ * The contents of the time bar as a table. `covered` is the span of the timeline, which cuts longer parts off at its ends.
+ * The table is filled only while it is open, since there may be thousands of parts.
+ */
 export function Table({ timeline, covered, pick, of = "" }: { timeline: Timeline; covered: View; pick: (at: number) => void; of?: string }) {
   const [isOpen, setOpen] = useState(false);
   const latest = useRef(pick);

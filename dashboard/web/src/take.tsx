@@ -1,19 +1,19 @@
-// Takes a range away: prepared by the server with its progress shown, then downloaded by the browser.
+// Exports a range: the server prepares the file while the page shows the progress, then the browser downloads it.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { BY_SCRIPT, ApiError, answered, content, failure } from "./api";
 import { HOUR, MINUTE, SECOND, clock, date, iso, span } from "./time";
 import { askForToken, loggedIn } from "./session";
 
-/** How far a preparation is; `file` once it can be downloaded. */
+/** The answer of `/export/prepare`: chunks done and in total; the rest once the file can be downloaded. */
 interface State { done: number; of: number; file?: string; manifest?: string; bytes?: number; name?: string }
 
 const DAY = 24 * HOUR;
 const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
 
-/** Megabytes for people. */
+/** Formats a size for people. */
 const size = (bytes: number): string => (bytes < 1e6 ? `${Math.ceil(bytes / 1000)} kB` : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`);
 
-/** What the keys [ ] e do. */
+/** The actions of the keys [ ] e. */
 export interface TakeKeys { from(): void; to(): void; take(): void }
 
 export function Take({ camera, at, keys }: { camera: string; at: number; keys: { current: TakeKeys | null } }) {
@@ -27,7 +27,7 @@ export function Take({ camera, at, keys }: { camera: string; at: number; keys: {
   const turn = useRef(0);
   useEffect(() => () => void turn.current++, []);
   const end = to ?? whole;
-  // The minute before an end that was marked alone stays where it is, too.
+  // If only an end is marked, the range is the minute before it, and does not follow the picture.
   const begin = from ?? Math.max(0, end - MINUTE);
   const length = end - begin;
   const isWrong = length <= 0 || length > DAY;
@@ -39,7 +39,7 @@ export function Take({ camera, at, keys }: { camera: string; at: number; keys: {
   const prepare = async () => {
     forget();
     const mine = turn.current;
-    // What is shown is what is taken, though the picture goes on.
+    // Fix the range that is shown now: unmarked ends would follow the picture.
     setFrom(begin);
     setTo(end);
     const query = new URLSearchParams({ camera, from: iso(begin), to: iso(end), format });
@@ -55,12 +55,14 @@ export function Take({ camera, at, keys }: { camera: string; at: number; keys: {
         }
         if (!response.ok) throw await failure(response);
         const known = await content<State>(response);
+        if (turn.current !== mine) return;
         setState(known);
         if (known.file) return download(known.file, known.name ?? "");
         await pause(500);
         if (turn.current !== mine) return;
       }
     } catch (error) {
+      if (turn.current !== mine) return;
       setState(null);
       setFault(error instanceof ApiError ? `${error.message}. ${error.hint}` : (error as Error).message);
     }

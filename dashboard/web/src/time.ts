@@ -1,4 +1,4 @@
-// Times for people. Instants are milliseconds since 1970 everywhere in the page.
+// Times as people read them. Instants are milliseconds since 1970 everywhere in the page.
 import { now } from "./now";
 
 export const SECOND = 1000;
@@ -6,12 +6,12 @@ export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
-/** The last instant that a camera is shown at, ms: those of the server end in 2554. */
+/** The last instant that can be shown, ms: the server's times end in 2554. */
 const LATEST = Date.UTC(2554, 0, 1);
 
-/** The instant that an address asks for, or the nearest one that the server knows of; `null` for what is no time. */
+/** Parses the time of an address, and limits it to what the server supports; `null` if it is not a time. */
 export function askedFor(text: string): number | null {
-  // A + in a query is a space.
+  // In a query an unescaped `+` is read as a space: restore that of a zone offset.
   const at = Date.parse(text.replace(/ (?=\d\d:?\d\d$)/, "+"));
   return Number.isNaN(at) ? null : Math.min(LATEST, Math.max(0, at));
 }
@@ -19,10 +19,10 @@ export function askedFor(text: string): number | null {
 let asked: string | undefined;
 let shown: string | undefined;
 
-/** The zone that times are shown in: the camera's, else the browser's. */
+/** Returns the zone that times are shown in: the one of [`setZone`], else the browser's. */
 export const zone = (): string => shown ?? (Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
 
-/** Shows times in this zone; `undefined`, or one that the browser does not know: the browser's. */
+/** Sets the zone that times are shown in. `undefined`, or a zone that the browser does not know, selects the browser's. */
 export function setZone(name: string | undefined): void {
   if (name === asked) return;
   asked = name;
@@ -30,7 +30,7 @@ export function setZone(name: string | undefined): void {
   formats.clear();
 }
 
-/** The camera's zone, where the browser does not know it and times are not shown in it: a system lists names that are none of IANA (`localtime`). */
+/** Returns the camera's zone if the browser does not know it and shows its own. Some system names are not IANA zones (`localtime`). */
 export const unknownZone = (): string | undefined => (asked === shown ? undefined : asked);
 
 function isKnown(name: string): boolean {
@@ -55,23 +55,23 @@ export const hourMinute = (at: number): string => format("hm", { hour: "2-digit"
 export const date = (at: number): string => format("date", { weekday: "short", day: "numeric", month: "short", year: "numeric" }).format(at);
 export const shortDate = (at: number): string => format("short", { day: "numeric", month: "short" }).format(at);
 
-/** The name of a month (2026-11), with its year if that is asked for. */
+/** Returns the name of a month (2026-11), with its year if `withYear`. */
 export function monthName(month: string, withYear: boolean): string {
-  // Days are those of ISO 8601: a browser whose calendar is another one would name two of its months.
+  // Months are Gregorian. In a browser's other calendar one of them spans two months.
   const options: Intl.DateTimeFormatOptions = { calendar: "gregory", timeZone: "UTC", month: "long" };
   if (withYear) options.year = "numeric";
   return new Intl.DateTimeFormat(undefined, options).format(Date.parse(`${month}-01T00:00:00Z`));
 }
 
-/** The time of day, with its date if it is not that of `near`. */
+/** Returns the time of day, with the date unless it is that of `near`. */
 export const moment = (at: number, near: number): string => (dayOf(at) === dayOf(near) ? clock(at) : `${clock(at)}, ${date(at)}`);
 
-/** A text of the server with its instants as times of day. */
+/** Replaces the RFC 3339 times in a text of the server by times of day in the shown zone. */
 export function readable(text: string): string {
   return text.replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g, (instant) => moment(Date.parse(instant), now()));
 }
 
-/** 75 s as "1 min 15 s". */
+/** Formats a duration: 75 s as "1 min 15 s". */
 export function span(seconds: number): string {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
@@ -82,7 +82,7 @@ export function span(seconds: number): string {
 
 export const iso = (at: number): string => new Date(at).toISOString();
 
-/** By how much the zone's clock is ahead of UTC at an instant, ms. */
+/** Returns the zone's offset from UTC at an instant, ms. East is positive. */
 function ahead(at: number): number {
   const options = { year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric" } as const;
   const parts = Object.fromEntries(format("parts", { ...options, numberingSystem: "latn" }).formatToParts(at).map(({ type, value }) => [type, Number(value)]));
@@ -90,32 +90,32 @@ function ahead(at: number): number {
   return Date.UTC(year, month - 1, day, hour, minute, second) - Math.floor(at / SECOND) * SECOND;
 }
 
-/** The day of `at` in the zone, e.g. 2026-11-22. */
+/** Returns the day of `at` in the zone, e.g. 2026-11-22. */
 export const dayOf = (at: number): string => new Date(at + ahead(at)).toISOString().slice(0, 10);
 
-/** When a day begins in the zone. */
+/** Returns the instant at which a day begins in the zone. */
 export function dayBegins(day: string): number {
   const utc = Date.parse(`${day}T00:00:00Z`);
-  // The clock may change on that day: what holds at the first guess is tried.
+  // The offset may change on that day, and is known only for an instant: take the offset at a first guess to make the second.
   const guess = utc - ahead(utc);
   const begins = utc - ahead(guess);
-  // Where the clock goes from 0:00 to 1:00, the day begins at 1:00.
+  // If the clock is set from 0:00 to 1:00, the day begins at 1:00.
   return dayOf(begins) === day ? begins : Math.max(guess, begins);
 }
 
-/** The day after a day. */
+/** Returns the next day. */
 export const dayAfter = (day: string): string => new Date(Date.parse(`${day}T00:00:00Z`) + DAY).toISOString().slice(0, 10);
 
-/** Midnight of the day of `at`, in the zone. */
+/** Returns the instant at which the day of `at` begins in the zone. */
 export const midnight = (at: number): number => dayBegins(dayOf(at));
 
-/** Steps of the axis that leave between 4 and 12 marks. */
+/** Returns the shortest usual step of the axis, ms, that divides `length` (ms) into at most ten parts; 10 days if none does. */
 export function axisStep(length: number): number {
   const steps = [5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 432000].map((s) => s * SECOND);
   return steps.find((step) => length / step <= 10) ?? 10 * DAY;
 }
 
-/** Where the axis has its marks: every `step` ms from each midnight on, or the midnights of every so many days. */
+/** Returns the marks of the axis: every `step` ms counted from each midnight or, for steps of n days, every n-th midnight. */
 export function marks(from: number, to: number, step: number): number[] {
   const found: number[] = [];
   for (let day = dayOf(from), begins = dayBegins(day); begins <= to; ) {
@@ -124,7 +124,7 @@ export function marks(from: number, to: number, step: number): number[] {
     if (step >= DAY) {
       if (begins >= from && (Date.parse(`${day}T00:00:00Z`) / DAY) % (step / DAY) === 0) found.push(begins);
     } else {
-      // A day of 25 hours ends with a mark too near the next midnight.
+      // A day of 25 hours may put its last mark right before the next midnight: leave out a mark less than half a step from it.
       for (let at = begins + Math.max(0, Math.ceil((from - begins) / step)) * step; at <= to && (at === begins || at <= ends - step / 2); at += step) found.push(at);
     }
     [day, begins] = [next, ends];

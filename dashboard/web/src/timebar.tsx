@@ -1,11 +1,12 @@
-// The time bar: recorded solid, gaps hatched, what waits for its upload dotted, the instant that is shown; a lane for each camera. Click or drag to go there, wheel or pinch to zoom.
+// The time bar: recorded times solid, gaps hatched, recordings not yet uploaded dotted, and the instant that is shown. One lane for each camera.
+// Click goes to an instant, dragging previews it, wheel or pinch zooms.
 import { useEffect, useRef } from "preact/hooks";
 import type { Range, Timeline } from "./api";
 import { type View, described, instant, moved, parts, share, zoomed } from "./bar";
 import { DAY, axisStep, clock, date, hourMinute, marks, midnight, moment, shortDate, zone } from "./time";
 import { reason } from "./words";
 
-/** What keeps the view where it is while the picture goes on: a pressed pointer, and a view that the pointer chose. */
+/** What keeps the view in place while the picture plays: a pressed pointer (`isDown`), and a view chosen by the pointer (`isHeld`). */
 export interface Grip { isDown: boolean; isHeld: boolean }
 
 export interface Lane { name: string; timeline: Timeline }
@@ -16,13 +17,13 @@ interface Props {
   lanes: Lane[];
   at: number;
   now: number;
-  /** The time that the timelines tell of: what ends there may go on. */
+  /** The span of the timelines: a part that ends there may be longer. */
   covered: View;
-  /** The pointer moves over the bar while it is pressed: show this instant; null: no more. */
+  /** Previews the instant under the pressed pointer; `null` ends the preview. */
   peek: (at: number | null) => void;
-  /** What the pointer does with the view. */
+  /** Updated by the pointer. The screen reads it before it moves the view. */
   grip: { current: Grip };
-  /** Go there. */
+  /** Goes to the instant. */
   pick: (at: number) => void;
 }
 
@@ -47,7 +48,7 @@ export function TimeBar(props: Props) {
   };
   const words = props.lanes.map((lane) => (props.lanes.length > 1 ? `${lane.name}: ${describe(lane)}` : describe(lane))).join("; ");
   const keys = (event: KeyboardEvent) => {
-    // The browser's own: back, forward, other tabs.
+    // Keys with these modifiers are the browser's: back, forward, other tabs.
     if (event.altKey || event.metaKey || event.ctrlKey) return;
     const { view, at } = props;
     const step = event.shiftKey ? 60_000 : 5000;
@@ -117,12 +118,12 @@ function paint(context: CanvasRenderingContext2D, view: View, timeline: Timeline
   }
   fill(colour("--recorded"), timeline.ranges);
   fill(hatch(context, colour("--gap")) ?? colour("--gap"), timeline.gaps);
-  // Over gaps: what is not in the bucket yet is not missing.
+  // Pending parts cover gaps: what is not uploaded yet is not missing.
   fill(colour("--empty"), timeline.pending);
   fill(dots(context, colour("--recorded")) ?? colour("--recorded"), timeline.pending);
 }
 
-/** What the patterns mean. */
+/** The legend of the patterns. */
 export function Legend({ isPending }: { isPending: boolean }) {
   return (
     <ul class="legend quiet" aria-label="Legend of the time bar">
@@ -154,6 +155,7 @@ function Swatch({ pattern }: { pattern: "recorded" | "gap" | "pending" | "future
 }
 
 function axis(context: CanvasRenderingContext2D, view: View, width: number, bottom: number, height: number, ink: string): void {
+  // A bar narrower than 900 px gets coarser steps, which leave room for the labels.
   const step = axisStep((view.to - view.from) * Math.max(1, 900 / width));
   context.fillStyle = ink;
   context.font = "12px system-ui, sans-serif";
@@ -191,7 +193,7 @@ function dots(context: CanvasRenderingContext2D, colour: string): CanvasPattern 
   return context.createPattern(tile, "repeat");
 }
 
-/** Click, drag, pinch and wheel. */
+/** Handles click, drag, pinch and wheel. Returns a function that removes the listeners. */
 function pointers(canvas: HTMLCanvasElement, latest: { current: Props }): () => void {
   const down = new Map<number, number>();
   let pinch = 0;
@@ -208,13 +210,13 @@ function pointers(canvas: HTMLCanvasElement, latest: { current: Props }): () => 
     return Math.max(10, Math.abs(a - b));
   };
   const pressed = (event: PointerEvent) => {
-    // The other buttons are the browser's.
+    // Other buttons are left to the browser.
     if (event.button !== 0) return;
     canvas.setPointerCapture(event.pointerId);
     down.set(event.pointerId, event.clientX);
     if (down.size > 1) pinch = distance();
     latest.current.grip.current.isDown = true;
-    // Two fingers zoom: the first one did not mean an instant.
+    // A second finger means a pinch: the first one was not meant as an instant.
     latest.current.peek(down.size === 1 ? at(event) : null);
   };
   const dragged = (event: PointerEvent) => {

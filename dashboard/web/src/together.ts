@@ -1,40 +1,41 @@
-// Up to four cameras on one clock: a clock by the wall that waits for pictures that are late, and players that follow it.
+// Up to four cameras on one clock. The clock runs with real time and waits for late pictures; the players follow it.
 import type { Skipped } from "./bar";
 import { now as present } from "./now";
 import { type Place, Player, ranges } from "./player";
 import { behindHole, isAwaited, liveAt, RECENT, SEEK_PATIENCE, SETTLED, steered } from "./steady";
 
-/** Most cameras beside each other. */
+/** The most cameras beside each other. */
 export const MOST = 4;
+/** Interval of the clock, ms. */
 const TICK = 100;
-/** How often a window is asked for anew that failed, or whose end may have moved. */
+/** How long to wait before loading a window again that failed, or whose recording may have grown, ms. */
 const AGAIN = 5000;
-/** Where no camera has a picture, the clock leaps over what is longer, ms. */
+/** If no camera has a picture for longer than this, the clock skips to the next one, ms. */
 const LEAP = 5000;
-/** How long it is told that the clock leapt, ms. */
+/** How long the page says that the clock skipped something, ms. */
 const TOLD = 6000;
-/** What is told of a camera. */
+/** The state of a camera that the screen shows. */
 export interface ScreenState {
   place: Place["kind"];
-  /** The instant of its picture. */
+  /** The instant of its picture, ms since 1970. */
   at: number | undefined;
-  /** In a gap: when it goes on. Behind what is stored: its end. */
+  /** In a gap: when the recording goes on. After all recordings: their end. ms since 1970. */
   until: number | undefined;
-  /** Why, as far as the search for what follows told. */
+  /** The reason of the gap, if the search for the next recording found one. */
   reason: string | undefined;
-  /** What is wrong, in words. */
+  /** The latest error text; empty while a picture is shown. */
   fault: string;
   /** Codecs of streams that do not play in a browser. */
   leftOut: string[];
 }
 
-/** A camera on the clock. */
+/** A camera that follows the clock. */
 class Led {
   readonly player: Player;
   private fault = "";
   private leftOut: string[] = [];
   private asked = 0;
-  /** Since when its picture is not where it belongs. */
+  /** Since when its picture is late, by `performance.now()`. */
   private lateSince: number | undefined;
   private seekingSince: number | undefined;
 
@@ -46,7 +47,7 @@ class Led {
     }, true);
   }
 
-  /** Whether the clock is to wait for this picture. */
+  /** Returns whether the clock must wait for this picture. */
   isAwaited(at: number, speed: number, now: number): boolean {
     if (this.player.isUnplayable()) return false;
     const { kind } = this.player.place(at);
@@ -57,13 +58,13 @@ class Led {
     return isAwaited(kind, off, speed, this.lateSince === undefined ? 0 : now - this.lateSince);
   }
 
-  /** Follows the running recording; the window of an instant does, where there is none. */
+  /** Follows the running recording. If there is none, `follow` loads the window around the instant later. */
   goLive(at: number, now: number): void {
     this.asked = now;
     void this.player.follow(at, false);
   }
 
-  /** Shows what belongs to the instant. */
+  /** Steers the video to the instant, loads what is missing for it, and returns the state to show. */
   follow(at: number, speed: number, runs: boolean, now: number): ScreenState {
     const { player, video } = this;
     const place = player.place(at);
@@ -71,7 +72,7 @@ class Led {
     const isDue = now - this.asked > AGAIN && !document.hidden;
     if ((!player.covers(at) || place.kind === "loading" || isOpen) && (isDue || !player.covers(at))) {
       this.asked = now;
-      // A running recording is looked at anew by the player; what it does not hold is in the window around the instant.
+      // The player reloads a live playlist itself. For an instant that it does not hold, load the window around that instant.
       if (!player.isLive() || place.kind !== "after" || this.fault) void player.load(at);
     }
     if (place.kind === "stored") this.steer(place.position, speed, runs, now);
@@ -102,7 +103,7 @@ class Led {
   }
 }
 
-/** The clock and its cameras. */
+/** The clock and the cameras that follow it. */
 export class Together {
   private readonly all: Led[];
   private readonly timer: ReturnType<typeof setInterval>;
@@ -110,9 +111,9 @@ export class Together {
   private speed = 1;
   private runs = true;
   private live = false;
-  /** Where somebody went last: behind the present, where a camera's clock is ahead. */
+  /** The instant of the last seek. It may be after the present, if a camera's clock is ahead. */
   private picked = 0;
-  /** What the clock leapt over, and when it did. */
+  /** What the clock skipped, and when (`performance.now()`). */
   private leapt: { over: Skipped; when: number } | undefined;
 
   constructor(videos: HTMLVideoElement[], cameras: string[], private at: number, private readonly report: (at: number, runs: boolean, waits: boolean, cameras: ScreenState[], leapt: Skipped | undefined) => void) {
@@ -137,13 +138,14 @@ export class Together {
     return this.live;
   }
 
-  /** Goes to the end of what is stored, by the ends of all cameras (ms), and on with what is stored from now on. */
+  /** Goes live: near the end of what is stored, then on with what is stored from now on. `ends` are those of the cameras, ms since 1970. */
   goLive(ends: number[]): void {
     const chunks = this.all.map(({ player }) => player.chunk() ?? 0);
     const to = liveAt(ends, Math.max(...chunks, 0), present());
+    // The page shows the normal speed from now on, also where nothing is stored.
+    this.setSpeed(1);
     if (!to) return;
     [this.at, this.live, this.runs] = [to.at, to.isLive, true];
-    this.setSpeed(1);
     const now = performance.now();
     for (const led of this.all) {
       if (to.isLive) led.goLive(to.at, now);
@@ -161,12 +163,12 @@ export class Together {
     this.speed = speed;
   }
 
-  /** How far the clock goes: to the present, and with cameras whose clocks are ahead to the end of what they stored. */
+  /** Returns the limit of the clock: the present or, for cameras whose clocks are ahead, the end of what they stored. */
   private latest(): number {
     return Math.max(present(), this.picked, ...this.all.map(({ player }) => player.end() ?? 0));
   }
 
-  /** No camera has a picture: the clock goes to where the first one has, or stands where nothing is stored any more of any of them. */
+  /** No camera has a picture: skips to the first one that has. If no recording follows for any camera, stops the clock there. */
   private pass(before: number, cameras: ScreenState[], now: number): void {
     const [next] = cameras.filter(({ place }) => place === "gap").sort((a, b) => (a.until ?? 0) - (b.until ?? 0));
     if (next?.until === undefined) {
@@ -180,7 +182,7 @@ export class Together {
 
   private tick = (): void => {
     const now = performance.now();
-    // A tab in the background ticks once a second.
+    // In a background tab browsers run timers once a second only. A longer pause, as of a sleeping device, does not move the clock.
     const passed = Math.min(1500, now - this.last);
     this.last = now;
     const before = this.at;

@@ -1,4 +1,4 @@
-// What the screens of one camera and of several share: timelines, keys, the picture under the pointer.
+// Shared by the screens of one camera and of several: timelines, keys, the preview while the bar is dragged.
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { useAnswer } from "./answer";
@@ -10,7 +10,7 @@ import { clock, date, iso, setZone, unknownZone, zone } from "./time";
 export const SPEEDS = [0.5, 1, 2, 4, 8, 16];
 export const NOTHING: Timeline = { ranges: [], gaps: [], pending: [] };
 
-/** What was skipped, with its reason as far as the time bar has it. */
+/** Adds the reason of a skipped time, if it has none and the time bar knows it. */
 export function withReason(skipped: Skipped, timelines: Timeline[]): Skipped {
   if (skipped.reason) return skipped;
   const gaps = timelines.flatMap((timeline) => {
@@ -22,7 +22,7 @@ export function withReason(skipped: Skipped, timelines: Timeline[]): Skipped {
 
 export const noGap = (direction: 1 | -1): string => `no gap in the month ${direction > 0 ? "after" : "before"} this`;
 
-/** Says that this device has no network: what is loaded plays on, and nothing else would say why it stops then. */
+/** Says that this device has no network. What is loaded plays on, and nothing else would explain why it stops later. */
 export function Offline() {
   const [isOffline, setOffline] = useState(!navigator.onLine);
   useEffect(() => {
@@ -37,16 +37,16 @@ export function Offline() {
   return isOffline ? <p class="trouble" role="alert">This device has no network. What is loaded plays on; the rest follows when the network is back.</p> : null;
 }
 
-/** Says what cannot be shown, and why; or that it is waited for. */
+/** Says what cannot be shown and why, or that it is still loading. */
 export function Fault({ what, fault, isSlow = false }: { what: string; fault: string; isSlow?: boolean }) {
   if (isSlow && !fault) return <p class="quiet" role="status">{what}: loading…</p>;
   return fault ? <p class="trouble" role="alert">{what} cannot be shown: {fault}</p> : null;
 }
 
-/** The timelines of several cameras, and of what time they tell. */
+/** The timelines of several cameras, and the span that they cover. */
 export interface Known { timelines: Timeline[]; covered: View }
 
-/** What is stored of each camera in the view and around it; asked for when the view rests. */
+/** Returns the timelines of the cameras in the view and around it. Requests them once the view does not move. */
 export function useTimelines(cameras: string[], view: View, now: number): Known & { fault: string; isSlow: boolean } {
   const { from, to } = asked(view);
   const key = JSON.stringify([cameras, from, to]);
@@ -54,19 +54,20 @@ export function useTimelines(cameras: string[], view: View, now: number): Known 
     covered: { from, to },
     timelines: await Promise.all(cameras.map((camera) => get<Timeline>("/api/timeline", { camera, from: iso(from), to: iso(to) }, signal))),
   });
-  // What cannot be read now stays as it was known.
+  // `isNear`: the old timelines stay on the bar until the new ones arrive. While the view reaches into the future, each change of `now` updates them.
   const { answer, fault, isSlow } = useAnswer(key, ask, { isNear: true, delay: 120, news: view.to > now ? now : 0 });
   return { timelines: answer?.timelines ?? [], covered: answer?.covered ?? { from, to }, fault, isSlow };
 }
 
-/** Shows times in the camera's zone, if its list names one, or in UTC; in the browser's once the screen is left. */
+/** Shows times in UTC, or in the camera's zone if its list names one. Resets to the browser's zone when the screen is left. */
 export function useZone(camera: string, isUtc: boolean): void {
   const { answer: about } = useAnswer("zones", (signal) => get<About>("/api/about", {}, signal));
   useEffect(() => () => setZone(undefined), []);
-  // An id may be the name of something that every object has.
+  // A camera's id may be the name of an inherited property, such as `constructor`.
   setZone(isUtc ? "UTC" : about && Object.hasOwn(about.zones, camera) ? about.zones[camera] : undefined);
 }
 
+/** Calls the action of a pressed key, unless the focused element needs that key. */
 export function useKeys(actions: Record<string, () => void>): void {
   const latest = useRef(actions);
   latest.current = actions;
@@ -74,11 +75,11 @@ export function useKeys(actions: Record<string, () => void>): void {
     const pressed = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
       const key = meant(event);
-      // What is below the login takes no keys.
+      // The screen below the login (`inert`) takes no keys.
       if (!key || target.closest("input:not([type=checkbox]), textarea") || document.querySelector("[inert]")) return;
-      // A list takes what it chooses by; letters choose none among numbers.
+      // A list selects entries by typed letters. In a list of numbers they select nothing, so they work as keys of the page.
       if (target.closest("select") && !(target.closest("select.numbers") && /^[a-z]$/.test(key))) return;
-      // A button or a box under the focus takes the space bar itself.
+      // A focused button, link or checkbox handles the space bar itself.
       if (key === " " && target.closest("button, a, summary, input")) return;
       const action = latest.current[key];
       if (!action) return;
@@ -90,7 +91,7 @@ export function useKeys(actions: Record<string, () => void>): void {
   }, []);
 }
 
-/** The instant that is shown, in the zone of the camera and in UTC. */
+/** Shows the instant in the camera's zone and in UTC. */
 export function When({ at, isUtc, setUtc, children }: { at: number; isUtc: boolean; setUtc: (isUtc: boolean) => void; children: ComponentChildren }) {
   return (
     <p class="when">
@@ -102,7 +103,7 @@ export function When({ at, isUtc, setUtc, children }: { at: number; isUtc: boole
   );
 }
 
-/** The picture at an instant while the bar is dragged: the first of its chunk; dark where nothing is recorded. */
+/** Shows the first picture of the chunk at an instant, while the bar is dragged. Dark if nothing is recorded there. */
 export function Peek({ camera, at, timeline }: { camera: string; at: number; timeline: Timeline }) {
   const known = instantOfPicture(timeline, at);
   if (known === undefined) return <div class="peek" />;

@@ -1,4 +1,4 @@
-// A camera: its picture, the time bar below it, and the calendar.
+// The screen of one camera: its picture, the time bar below it, and the calendar.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { AGAIN, ApiError, type Camera, NEVER, get, isFinal } from "./api";
 import { go } from "./app";
@@ -24,14 +24,15 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   const player = useRef<Player | null>(null);
   const frames = useRef<Frames | null>(null);
   const grip = useRef<Grip>({ isDown: false, isHeld: false });
-  /** The instant that was shown last; undefined: the view goes to the next one. */
+  /** The instant that was shown last; `undefined`: the view moves to the next one. */
   const head = useRef<number | undefined>(undefined);
-  /** Where the user went last. */
+  /** Where the user or the address went last. */
   const picked = useRef(asked);
+  /** Counts the user's moves: a newer one ends a search for a gap, and the start. */
   const picks = useRef(0);
   const takeKeys = useRef<TakeKeys | null>(null);
   const [at, setAt] = useState(asked ?? present());
-  /** Whether it is the instant of the picture: another one may be wanted, and on its way. */
+  /** Whether `at` is the instant of the picture. False while another one is requested. */
   const [isThere, setThere] = useState(false);
   const [playing, setPlaying] = useState(false);
   const [speed, setSpeed] = useState(1);
@@ -79,24 +80,25 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
       player.current = null;
     };
   }, [camera]);
-  // Going back and forth in the browser's history.
+  // The user went back or forward in the browser's history.
   useEffect(() => {
+    // An address has whole milliseconds, so the instants differ by a fraction.
     const isPicked = asked !== null && picked.current !== null && Math.abs(asked - picked.current) < 2;
     picked.current = asked;
     if (asked !== null && !isPicked && Math.abs(asked - (player.current?.at() ?? asked)) > 1500) void player.current?.seek(asked);
   }, [asked]);
-  // What was said of a gap is over once the picture goes on.
+  // Clear a message some seconds after the picture plays again.
   useEffect(() => {
     if (!said || !playing) return;
     const timer = setTimeout(() => setSaid(""), 6000);
     return () => clearTimeout(timer);
   }, [said, playing]);
   useEffect(() => {
-    // A new window begins at the default.
+    // A video that loads another window starts at the default rate.
     if (video.current) video.current.defaultPlaybackRate = video.current.playbackRate = speed;
   }, [speed, playing]);
 
-  /** The view follows the picture again. */
+  /** Lets the view follow the picture again, and ends a search for a gap. */
   const letGo = () => {
     grip.current.isHeld = false;
     head.current = undefined;
@@ -190,7 +192,10 @@ export function Watch({ camera, at: asked }: { camera: string; at: number | null
   );
 }
 
-/** Begins where the address says, else a little before the end of what is stored, unless the user has gone somewhere meanwhile; waits for a camera that has stored nothing yet. */
+/**
+ * Starts where the address says, else a minute before the end of what is stored, unless the user went somewhere meanwhile.
+ * Waits for a camera that has stored nothing yet.
+ */
 async function start(player: Player, camera: string, asked: number | null, said: (text: string) => void, isOver: () => boolean, hasPicked: () => boolean): Promise<void> {
   if (asked !== null) return player.seek(asked);
   while (!isOver()) {
@@ -214,7 +219,7 @@ async function start(player: Player, camera: string, asked: number | null, said:
   }
 }
 
-/** Downloads the picture that is shown; `false` if there is none. */
+/** Downloads the picture that is shown; returns false if there is none. */
 function still(video: HTMLVideoElement, camera: string, at: number): boolean {
   if (video.readyState < 2 || video.videoWidth === 0) return false;
   const canvas = document.createElement("canvas");

@@ -1,4 +1,4 @@
-// The page's arithmetic, without a browser: `npm test`.
+// Tests of the page's arithmetic, without a browser. Run with `npm test`.
 import assert from "node:assert/strict";
 import test from "node:test";
 import { build } from "esbuild";
@@ -175,7 +175,7 @@ test("a picture that is off catches up, and jumps where that would take long", (
 test("a seek into the hole in front of a gap's first picture goes on behind it, unless that is too far", () => {
   const near = (to, wanted) => assert.ok(Math.abs(to - wanted) < 0.02, `${to}`);
   near(steady.behindHole(8, [[4, 7.5], [8.16, 16]]), 8.16);
-  // The sound's last milliseconds are no picture.
+  // At 7.999 s only sound is left of the first range, so there is no picture.
   near(steady.behindHole(7.999, [[4.08, 8.021], [8.16, 16]]), 8.16);
   for (const buffered of [[], [[4, 16]], [[4, 7.5], [8.3, 16]]]) assert.equal(steady.behindHole(8, buffered), undefined);
 });
@@ -191,14 +191,14 @@ test("the clock waits for a picture that is late, not for a gap, and not for eve
 
 test("after a clock was set back an instant is found where it was recorded, not in what the playlist has first", () => {
   const at = (text) => Date.parse(`2026-11-22T${text}Z`);
-  // Ten chunks from 14:00 on, then the clock is set back by half an hour; the playlist is in the order of recording.
+  // Ten chunks from 14:00 on, then the clock is set back by half an hour. The playlist is in the order of recording.
   const run = (begins, start) => Array.from({ length: 10 }, (_, index) => ({ start: start + index * 10, duration: 10, at: begins + index * 10_000 }));
   const list = [...run(at("14:00:00"), 0), ...run(at("13:31:40"), 100)];
   const found = (text) => segments.segmentAt(list, at(text))?.start;
   assert.equal(found("13:32:00"), 120);
   assert.equal(found("13:32:09.999"), 120);
   assert.equal(found("14:00:15"), 10);
-  // In a gap: where it goes on by the clock.
+  // In a gap, the segment that begins next by the camera's clock.
   assert.equal(found("13:00:00"), 100);
   assert.equal(found("13:50:00"), 0);
   assert.equal(found("14:01:40"), undefined);
@@ -240,7 +240,7 @@ test("the present is the server's, and a clock that fits an answer is left alone
   clock.learn("nonsense", device, device);
   clock.learn(date(device), device, device);
   near(0);
-  // An answer that took eleven seconds is of some moment in them.
+  // The server may have written the `Date` at any moment of the eleven seconds, so the offset fits.
   clock.learn(date(device + 5000), device, device + 11_000);
   near(0);
   clock.learn(date(device - 180_000), device, device);

@@ -24,7 +24,7 @@ pub(crate) enum Event {
         last: Wanted,
         until: Duration,
     },
-    /// ConnAck, with the time to renew the token, see [`Expiry`], and whether the owner acts on commands.
+    /// ConnAck, with the time to renew the token, see [`Expiry`](super::Expiry), and whether the owner acts on commands.
     Connected {
         renew_at: Option<Duration>,
         commands: bool,

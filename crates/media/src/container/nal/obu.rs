@@ -67,7 +67,7 @@ fn head(data: &[u8], at: usize) -> Option<Head> {
     })
 }
 
-/// VP9 `uncompressed_header`: frame_marker(2), profile_low, profile_high, [reserved], show_existing_frame, frame_type.
+/// VP9 `uncompressed_header`: frame_marker(2), profile_low, profile_high, `[reserved]`, show_existing_frame, frame_type.
 pub(super) fn vp9_key(b: u8) -> bool {
     if b >> 6 != 2 {
         return false;
