@@ -218,7 +218,16 @@ fn the_image_of_the_recorder_holds_the_plugin_of_every_element_that_it_uses() {
         .map(|name| format!("gst{}", name.trim_start_matches("gst")))
         .collect();
     let (mut used, mut missing) = (BTreeSet::new(), BTreeSet::new());
-    for file in ["latm", "outside", "plan", "recording", "source", "timestamps"] {
+    for file in [
+        "latm",
+        "outside",
+        "plan",
+        "recording",
+        "recording/branches",
+        "recording/build",
+        "source",
+        "timestamps",
+    ] {
         let text = read(&format!("recorder/src/camera/{file}.rs"));
         let program = text.split("#[cfg(test)]").next().unwrap().lines();
         let program: String = program.filter(|line| !line.trim_start().starts_with("//")).collect();

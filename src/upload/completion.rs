@@ -246,7 +246,7 @@ impl QueueState {
     /// Drops a chunk that has waited for `retry-timeout`. The caller frees the returned chunk after it has released the lock.
     fn expire(&mut self, ticket: Ticket, timeout: u64) -> Option<Arc<Chunk>> {
         if let Some(chunk) = self.chunks.get(&ticket)
-            && !std::mem::replace(&mut self.expiry_reported, true)
+            && !std::mem::replace(&mut self.warned.expiry, true)
         {
             let (summary, why) = (chunk.summary.clone(), self.health.reason().to_owned());
             self.reports.push_back(Report::GivenUp { summary, timeout, why });
@@ -326,7 +326,7 @@ impl QueueState {
         }
         let of_another = chunk.is_some_and(|c| c.link_key.is_some() || (c.recovered && is_refused));
         if of_another {
-            if !std::mem::replace(&mut self.recovered_reported, true) {
+            if !std::mem::replace(&mut self.warned.recovered, true) {
                 let what = if is_refused {
                     "a chunk of an earlier session is refused"
                 } else {

@@ -886,7 +886,7 @@ fn the_rest_of_a_chunk_whose_beginning_is_on_disk_is_charged_until_its_attempt_e
         assert!(sending.part().is_some(), "its beginning is on disk");
         assert_eq!(uploads.snapshot().memory, 10);
         uploads.lock().disk.as_mut().unwrap().health.retry();
-        uploads.lock().need = if waits { 20 } else { 0 };
+        uploads.lock().memory.need = if waits { 20 } else { 0 };
         assert!(step(&mut writer, &uploads).is_none());
         assert!(uploads.lock().chunks[&ticket].is_on_disk());
         if waits {

@@ -19,10 +19,9 @@ impl UploadQueue {
         let mut state = self.lock();
         let version = state.version;
         loop {
-            // A buffer larger than the whole memory is accepted if nothing else is charged: it would never fit otherwise.
-            if state.memory == 0 || state.memory.saturating_add(bytes) <= state.max_memory.saturating_sub(state.headroom) {
+            if state.memory.fits(bytes) {
                 state.received(bytes, self.now());
-                state.need = 0;
+                state.memory.need = 0;
                 if state.disk.is_none() {
                     return Charged::Yes;
                 }
@@ -41,7 +40,7 @@ impl UploadQueue {
             if state.version != version {
                 return Charged::No(NoRoom::Again);
             }
-            state.need = bytes;
+            state.memory.need = bytes;
             // Try the disk before dropping anything: a chunk that moves to disk is not lost. The spooler ends this wait.
             if state.disk_makes_room() {
                 self.disk_wake.notify_one();
@@ -162,39 +161,39 @@ impl UploadQueue {
     pub fn set_headroom(&self, bytes: u64) {
         let mut state = self.lock();
         // Capped: the metadata of a chunk must not leave a small memory without room for buffers.
-        state.headroom = bytes.min(state.max_memory / 16);
+        state.memory.headroom = bytes.min(state.memory.limit / 16);
     }
 
     /// Begins a chunk in memory: charges `overhead` bytes for its bookkeeping, and its header if no other chunk has the same.
     /// Returns the shared copy of the header.
     pub fn begin_in_memory(&self, head: Bytes, overhead: u64) -> Bytes {
         let mut state = self.lock();
-        state.memory += overhead;
-        state.hold_head(head)
+        state.memory.charge(overhead);
+        state.memory.hold_head(head)
     }
 
     /// Begins a chunk that is written to disk as it is recorded: charges `bytes` until they are written.
     pub fn begin_on_disk(&self, bytes: u64) {
-        self.lock().memory += bytes;
+        self.lock().memory.charge(bytes);
     }
 
     /// Moves the open chunk from memory to disk: its header is no longer shared and is charged separately from here on.
     pub fn leaves_memory(&self, head: &Bytes) {
         let mut state = self.lock();
-        state.memory += head.len() as u64;
-        state.drop_head(head);
+        state.memory.charge(head.len() as u64);
+        state.memory.drop_head(head);
     }
 
     /// Whether more is charged than the limit, as after a buffer that began many chunks.
     pub fn is_over(&self) -> bool {
         let state = self.lock();
-        state.memory > state.max_memory
+        state.memory.used > state.memory.limit
     }
 
     /// Reverts a charge for a buffer that is not accepted after all.
     pub fn refund(&self, bytes: u64) {
         let mut state = self.lock();
-        state.memory = state.memory.saturating_sub(bytes);
+        state.memory.refund(bytes);
         state.stats.bytes_received = state.stats.bytes_received.saturating_sub(bytes);
         state.input.refund(bytes);
         drop(state);
@@ -204,7 +203,7 @@ impl UploadQueue {
     /// Refunds bytes that belong to no chunk.
     pub fn release(&self, bytes: u64) {
         let mut state = self.lock();
-        state.memory = state.memory.saturating_sub(bytes);
+        state.memory.refund(bytes);
         drop(state);
         self.changed.notify_all();
     }

@@ -6,7 +6,7 @@
 //!   evidence for that.
 //! - `hang` PURE: a disk that does not answer.
 //! - [`queue`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on (`memory`, `drain`).
-//!   `state`, `disk_state`: what is under its lock. `moves` PURE: which chunks move to disk.
+//!   `state`, `charges`, `disk_state`: what is under its lock. `moves` PURE: which chunks move to disk.
 //! - `shelf`, `shelving` PURE: the middle of a long backlog on disk, which is queued as the backlog shrinks.
 //! - `leftovers`: only a few of the sessions that earlier processes left are held at once (`held`).
 //! - `parked`: when the process last tried the destinations that get no credentials.
@@ -25,6 +25,7 @@ mod adopter;
 pub mod attempt;
 #[cfg(test)]
 mod attempt_tests;
+mod charges;
 pub mod chunk;
 mod completion;
 #[cfg(test)]

@@ -17,7 +17,7 @@ impl QueueState {
     fn is_pressed(&self) -> bool {
         let moving: u64 = self.moving_bytes();
         // At three quarters, not when it is full: a chunk stays charged until all of it is on disk.
-        self.memory.saturating_sub(moving).saturating_add(self.need) > self.max_memory / 4 * 3
+        self.memory.used.saturating_sub(moving).saturating_add(self.memory.need) > self.memory.limit / 4 * 3
     }
 
     /// Whether movable chunks are to be moved: at the end, in mode `always`, and when the memory fills up.
@@ -38,7 +38,7 @@ impl QueueState {
         let first = self.scheduler.sent_last(&self.movable, |t| !self.scheduler.is_in_flight(t));
         // An attempt from memory keeps its chunk there until it ends, so moving such a chunk frees nothing. It moves only if
         // everything has to be on disk, or if aborting its attempt is the only way to make room.
-        let any = disk.phase.is_ending() || disk.mode == Mode::Always || (self.need > 0 && disk.is_open_on_disk());
+        let any = disk.phase.is_ending() || disk.mode == Mode::Always || (self.memory.need > 0 && disk.is_open_on_disk());
         first.or_else(|| self.scheduler.sent_last(&self.movable, |_| true).filter(|_| any))
     }
 
@@ -76,7 +76,7 @@ impl QueueState {
         let is_ending = self.disk.as_ref().is_some_and(|d| d.phase.is_ending());
         let mut is_sent_on = false;
         if !is_ending && self.scheduler.is_in_flight(ticket) {
-            if self.need > 0 {
+            if self.memory.need > 0 {
                 self.send_from_disk(ticket);
             } else if was_part || self.disk.as_ref().is_some_and(|d| d.mode == Mode::Always) {
                 // Count it as on disk although its attempt continues from memory: an attempt may take minutes, and a kill would

@@ -2,13 +2,14 @@
 //! the memory is full (`memory`) or for the end (`drain`); the driver takes them out (`completion`). One mutex, never held across
 //! I/O or a wait on anything but its own condition.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::charges::Charges;
 use super::chunk::{Chunk, Summary};
 use super::disk_state::{Disk, Mode};
 use super::health::{Health, Status};
@@ -18,7 +19,7 @@ use super::rate::Rate;
 use super::report::{DAMAGED, Report, Snapshot, Stats};
 use super::scheduler::Scheduler;
 use super::shelf::Shelf;
-use super::state::{QueueState, RATE_WINDOW, is_parked};
+use super::state::{QueueState, RATE_WINDOW, Warned, is_parked};
 use super::ticket::Ticket;
 use crate::base::clock::Clock;
 
@@ -131,16 +132,12 @@ impl UploadQueue {
                 adopted: 0,
                 health: Health::new(limits.max_time),
                 stats: Stats::default(),
-                memory: 0,
-                max_memory: limits.max_memory,
-                headroom: 0,
-                heads: HashMap::new(),
+                memory: Charges::with_limit(limits.max_memory),
                 retry_timeout: limits.retry_timeout,
                 aborts: Vec::new(),
                 version: 0,
                 interrupted: false,
                 stopped: false,
-                clock_off_reported: false,
                 clock_off: None,
                 reports: VecDeque::new(),
                 life: Unobserved::default(),
@@ -148,11 +145,9 @@ impl UploadQueue {
                 recent: VecDeque::new(),
                 input: Rate::default(),
                 disk: None,
-                recovered_reported: false,
                 leftovers: Leftovers::default(),
                 gave_place: false,
-                expiry_reported: false,
-                need: 0,
+                warned: Warned::default(),
             }),
             changed: Condvar::new(),
             wake: Notify::new(),
@@ -227,7 +222,7 @@ impl UploadQueue {
     pub fn set_limits(&self, limits: UploadLimits) {
         let mut state = self.lock();
         state.scheduler.set_max_uploads(limits.max_uploads);
-        state.max_memory = limits.max_memory;
+        state.memory.limit = limits.max_memory;
         state.retry_timeout = limits.retry_timeout;
         state.version += 1;
         drop(state);
@@ -350,7 +345,7 @@ impl UploadQueue {
         let bytes: u64 = state.recent.iter().map(|(_, b)| b).sum();
         Snapshot {
             stats: state.stats,
-            memory: state.memory,
+            memory: state.memory.used,
             pending: state.pending(now),
             parked: state.scheduler.parked() as u64,
             in_flight: state.scheduler.in_flight() as u64,

@@ -285,7 +285,7 @@ impl UploadQueue {
         let in_hand = std::mem::take(&mut disk.in_hand);
         disk.health.block();
         disk.is_full = false;
-        state.memory = state.memory.saturating_sub(in_hand.taken);
+        state.memory.refund(in_hand.taken);
         // The next start stores what the disk has of them.
         for summary in in_hand.ends.into_values() {
             state.lose(summary, DEFECT);
@@ -425,7 +425,7 @@ impl Progress for UploadQueue {
     fn wrote(&self, written: Written) {
         let mut state = self.lock();
         let now = self.now();
-        state.memory = state.memory.saturating_sub(written.released);
+        state.memory.refund(written.released);
         if let Some(disk) = &mut state.disk {
             // Chunks that ended in memory stay charged for what was not written.
             let ended: u64 = written.ended.iter().map(Chunk::charged).sum();

@@ -1,12 +1,11 @@
 //! The state of one sink's uploads. Plain data under the one mutex of [`super::queue::UploadQueue`]: nothing here waits, and
 //! nothing does I/O.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-
+use super::charges::Charges;
 use super::chunk::{Chunk, Place, Summary};
 use super::disk_state::Disk;
 use super::health::Health;
@@ -24,6 +23,17 @@ use crate::flow::pending::Pending;
 pub(super) const RATE_WINDOW: u64 = 10_000_000_000;
 /// Largest difference between our clock and the server's that is not reported, s.
 const MAX_CLOCK_OFF: i64 = 60;
+
+/// The warnings that were given; each is given once.
+#[derive(Debug, Default)]
+pub(super) struct Warned {
+    /// Our clock differs from the server's.
+    pub(super) clock_off: bool,
+    /// Chunks of earlier sessions cannot be stored.
+    pub(super) recovered: bool,
+    /// `retry-timeout` drops chunks.
+    pub(super) expiry: bool,
+}
 
 pub(super) struct QueueState {
     pub(super) scheduler: Scheduler,
@@ -43,13 +53,7 @@ pub(super) struct QueueState {
     pub(super) adopted: u64,
     pub(super) health: Health,
     pub(super) stats: Stats,
-    pub(super) memory: u64,
-    pub(super) max_memory: u64,
-    /// Bytes reserved for the bookkeeping of a chunk that the next buffer may begin.
-    pub(super) headroom: u64,
-    /// Headers of the chunks in memory, with the number of chunks that share each one. A shared header is stored and charged
-    /// once.
-    pub(super) heads: HashMap<Bytes, u64>,
+    pub(super) memory: Charges,
     pub(super) retry_timeout: Option<u64>,
     /// Attempts to abort: their chunks were dropped or are to be sent from disk, or another chunk takes their place.
     pub(super) aborts: Vec<Ticket>,
@@ -58,7 +62,6 @@ pub(super) struct QueueState {
     /// Waits end at once.
     pub(super) interrupted: bool,
     pub(super) stopped: bool,
-    pub(super) clock_off_reported: bool,
     pub(super) clock_off: Option<i64>,
     pub(super) reports: VecDeque<Report>,
     /// Steps of chunks that the observer has not received yet.
@@ -70,16 +73,11 @@ pub(super) struct QueueState {
     /// Rate at which bytes are received.
     pub(super) input: Rate,
     pub(super) disk: Option<Disk>,
-    /// The warning that chunks of earlier sessions cannot be stored was given.
-    pub(super) recovered_reported: bool,
     /// Sessions that earlier processes left.
     pub(super) leftovers: Leftovers,
     /// The last chunk of such a session has left the queue: the adopter must be woken.
     pub(super) gave_place: bool,
-    /// The warning that `retry-timeout` drops chunks was given.
-    pub(super) expiry_reported: bool,
-    /// Bytes that the streaming thread waits to charge; 0 if it does not wait.
-    pub(super) need: u64,
+    pub(super) warned: Warned,
 }
 
 /// Whether a chunk is parked: this sink sends no credentials to its endpoint. A parked chunk counts neither as pending nor for
@@ -166,40 +164,16 @@ impl QueueState {
 
     /// Counts a received buffer and charges the memory for it.
     pub(super) fn received(&mut self, bytes: u64, now: u64) {
-        self.memory += bytes;
+        self.memory.charge(bytes);
         self.stats.bytes_received += bytes;
         self.input.add(bytes, now);
     }
 
     /// Refunds what a chunk in memory is charged with.
     pub(super) fn refund(&mut self, chunk: &Chunk) {
-        self.memory = self.memory.saturating_sub(chunk.charged());
+        self.memory.refund(chunk.charged());
         if let Place::Memory(held) = &chunk.place {
-            self.drop_head(&held.head);
-        }
-    }
-
-    /// Counts one more chunk in memory with this header, and charges the header if it is new. Returns the shared copy.
-    pub(super) fn hold_head(&mut self, head: Bytes) -> Bytes {
-        if head.is_empty() {
-            return head;
-        }
-        let known = self.heads.get_key_value(&head).map(|(known, _)| known.clone());
-        let head = known.unwrap_or_else(|| {
-            self.memory += head.len() as u64;
-            head
-        });
-        *self.heads.entry(head.clone()).or_default() += 1;
-        head
-    }
-
-    /// Counts one chunk less with this header, and refunds the header with its last chunk.
-    pub(super) fn drop_head(&mut self, head: &Bytes) {
-        let Some(chunks) = self.heads.get_mut(head) else { return };
-        *chunks -= 1;
-        if *chunks == 0 {
-            self.heads.remove(head);
-            self.memory = self.memory.saturating_sub(head.len() as u64);
+            self.memory.drop_head(&held.head);
         }
     }
 
@@ -326,8 +300,8 @@ impl QueueState {
             Err(behind) => -seconds(behind.duration()),
         };
         self.clock_off = (off.abs() > MAX_CLOCK_OFF).then_some(off);
-        if let (Some(off), false) = (self.clock_off, self.clock_off_reported) {
-            self.clock_off_reported = true;
+        if let (Some(off), false) = (self.clock_off, self.warned.clock_off) {
+            self.warned.clock_off = true;
             self.reports.push_back(Report::ClockOff(off));
         }
     }

@@ -4,8 +4,8 @@
 //!   wait between attempts.
 //! - `advice`, `plan`, `classify` PURE: what to change about a camera; which elements record a codec; what an ERROR means.
 //! - [`runner`]: the task of a camera. [`report`]: its published state. `stats`: the counters of its sinks.
-//! - [`recording`]: one pipeline. `source`, `outside`, `sink`: its elements. `bus`: its messages. [`watch`]: its counters.
-//!   [`ending`]: its end.
+//! - [`recording`]: one pipeline, its branches and what is built behind them. `source`, `outside`, `sink`: its elements. `bus`: its
+//!   messages. [`watch`]: its counters. [`ending`]: its end.
 //! - [`files`]: the files that a connection needs. `login`: the requests that may be sent to a camera. `reach`: why an HTTP
 //!   camera gives no answer.
 //! - `between`, `torn`: keep pictures whole. `timestamps`: corrects their times. `latm`: corrects the first frame of sound.
