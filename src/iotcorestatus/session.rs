@@ -202,7 +202,7 @@ impl Session {
                 session.on_message(message, &ours);
             }
         };
-        // Dropped without the lock: disconnecting waits for a running handler.
+        // Dropped without the lock: the bus takes locks of its own, which a thread that posts may hold while our handler runs.
         let before = lock(&self.bus_watch).follow(bus, on_message);
         drop(before);
     }
@@ -375,7 +375,7 @@ impl Session {
         }
         self.handle([Event::Stopping, Event::Sinks(self.samples())]);
         self.wait_for_cause(stop.until(CAUSE_WAIT));
-        // Taken out first: disconnecting waits for a running handler, so no lock may be held.
+        // Taken out first and dropped without the lock, as in `watch_bus`.
         let watched = lock(&self.bus_watch).end();
         drop(watched);
         let Some(link) = self.link.get() else { return };

@@ -301,7 +301,7 @@ impl Scheduler {
         }
         // The drain does not wait for parked chunks, so it does not speed them up.
         for (_, link) in self.links.iter_mut().filter(|(link_key, _)| !is_parked(**link_key)) {
-            // This does not bypass a `Retry-After`: the site still holds the attempt.
+            // This does not bypass a `Retry-After`: the bucket still holds the attempt.
             (link.not_before, link.probe_at) = (0, 0);
         }
         let tickets: Vec<Ticket> = self.chunks.keys().copied().collect();
