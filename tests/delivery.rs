@@ -365,6 +365,7 @@ fn the_packages_hold_programs_units_users_manuals_and_licences() {
                     "-rw-r--r-- /usr/lib/systemd/system/gcstreamer-recorder.service",
                     "-rw-r--r-- /usr/lib/sysusers.d/gcstreamer-recorder.conf",
                     "-rw-r--r-- /usr/share/doc/gcstreamer-recorder/examples/gcstreamer-recorder.toml",
+                    "-rw-r--r-- /usr/share/doc/gcstreamer-recorder/examples/rules.yaml",
                     "-rw-r--r-- /usr/share/doc/gcstreamer-recorder/recorder.md",
                     "-rw-r--r-- /usr/share/doc/gcstreamer-recorder/alerts.md",
                     "-rw-r--r-- /usr/share/man/man1/gcstreamer-recorder.1.gz",
@@ -432,10 +433,26 @@ fn the_images_that_are_built_are_those_of_the_containerfile() {
         assert!(containerfile.contains(&format!("AS {target}\n")), "{target}");
     }
     let cloud_build = read("deploy/container/cloudbuild.yaml");
-    for (pattern, end) in [("\"--target\", \"", '"'), ("- $_REPOSITORY/", '\n')] {
+    for (pattern, end) in [("--target=", '\n'), ("- $_REPOSITORY/", '\n')] {
         let built = cloud_build.split(pattern).skip(1).filter_map(|rest| rest.split(end).next());
         assert_eq!(built.collect::<BTreeSet<_>>(), targets, "{pattern}");
     }
+}
+
+#[test]
+fn the_stage_that_compiles_is_given_every_file_that_the_packages_hold() {
+    let ignored = read(".containerignore");
+    let given: BTreeSet<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    let script = read("scripts/package");
+    let program = script.lines().filter(|line| !line.starts_with('#'));
+    let words = program.flat_map(|line| line.split(|c: char| c.is_whitespace() || "\"'()=$;".contains(c)));
+    let tops = words.map(|word| word.split('/').next().unwrap());
+    let read: BTreeSet<&str> = tops
+        .filter(|top| top.len() > 2 && *top != "target" && root().join(top).exists())
+        .collect();
+    assert!(read.contains("docs") && read.contains("CHANGELOG.md"), "{read:?}");
+    let missing: Vec<_> = read.difference(&given).collect();
+    assert!(missing.is_empty(), ".containerignore leaves out {missing:?}");
 }
 
 #[test]
