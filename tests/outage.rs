@@ -243,12 +243,12 @@ fn count(reports: &[Report], wanted: impl Fn(&Report) -> bool) -> usize {
     reports.iter().filter(|r| wanted(r)).count()
 }
 
-async fn one(row: &Row, (container, input): (&str, &[u8]), way: SpoolUse, seed: u64) {
-    let what = format!("{}, {container}, {way:?}", row.name);
+async fn one(row: &Row, (container, input): (&str, &[u8]), spool_use: SpoolUse, seed: u64) {
+    let what = format!("{}, {container}, {spool_use:?}", row.name);
     let len = input.len() as u64;
     let setup = Setup {
-        way,
-        max_memory: match way {
+        spool_use,
+        max_memory: match spool_use {
             SpoolUse::Memory => 2 * len,
             // Chunks of a quarter: two do not fit beside each other.
             SpoolUse::Overflow => len / 3,
@@ -268,7 +268,7 @@ async fn one(row: &Row, (container, input): (&str, &[u8]), way: SpoolUse, seed: 
     camera.record(input, 8).await;
     camera.drain(LONG).await;
     assert!(bucket.is_script_over(), "{what}");
-    assert_eq!(camera.most_on_disk > 0, way != SpoolUse::Memory, "{what}");
+    assert_eq!(camera.most_on_disk > 0, spool_use != SpoolUse::Memory, "{what}");
     let (chunks, left) = chunks(&bucket);
     assert!(
         chunks.len() >= 3 && chunks.keys().copied().eq(0..chunks.len() as u64),
@@ -317,11 +317,11 @@ async fn one(row: &Row, (container, input): (&str, &[u8]), way: SpoolUse, seed: 
     );
 }
 
-fn every_fault_in_every_container(way: SpoolUse) {
+fn every_fault_in_every_container(spool_use: SpoolUse) {
     let clips = clips();
     for (i, row) in rows().iter().enumerate() {
         for (container, input) in &clips {
-            on_virtual_time(one(row, (container, input), way, i as u64));
+            on_virtual_time(one(row, (container, input), spool_use, i as u64));
         }
     }
 }
@@ -345,7 +345,7 @@ fn every_fault_in_every_container_leaves_the_input_in_the_bucket_with_chunks_on_
 fn an_attempt_that_holds_the_memory_others_wait_for_is_broken_off_and_made_again_from_disk() {
     let clips = clips();
     let setup = Setup {
-        way: SpoolUse::Overflow,
+        spool_use: SpoolUse::Overflow,
         // A chunk (27 to 28 % of the clip: the encoder is not deterministic) fits below three quarters of the memory, from where it would
         // go to disk while it is recorded; a whole block (256 KiB) beside it does not fit into all of it.
         max_memory: clips[1].1.len() as u64 * 40 / 100,
@@ -479,10 +479,10 @@ impl Night {
 #[test]
 fn ten_minutes_without_a_link_cost_no_byte_and_are_made_up_at_the_configured_rate() {
     let input = long_clip();
-    for way in SPOOL_USES {
+    for spool_use in SPOOL_USES {
         let setup = Setup {
-            way,
-            max_memory: if way == SpoolUse::Memory { 64 << 20 } else { 2 << 20 },
+            spool_use,
+            max_memory: if spool_use == SpoolUse::Memory { 64 << 20 } else { 2 << 20 },
             max_uploads: 1,
             chunk: 10,
             rate: 200_000,
@@ -490,8 +490,12 @@ fn ten_minutes_without_a_link_cost_no_byte_and_are_made_up_at_the_configured_rat
         };
         let night = on_virtual_time(night(setup, &input));
         let (chunks, left) = chunks(&night.bucket);
-        assert!(joined(&chunks) == input && left == 0, "{way:?}");
-        assert_eq!(count(&night.reports, |r| matches!(r, Report::Dropped { .. })), 0, "{way:?}");
+        assert!(joined(&chunks) == input && left == 0, "{spool_use:?}");
+        assert_eq!(
+            count(&night.reports, |r| matches!(r, Report::Dropped { .. })),
+            0,
+            "{spool_use:?}"
+        );
         night.keeps_the_rate();
         night.newest_first_then_oldest_first();
         night.says_it_once();
@@ -499,13 +503,13 @@ fn ten_minutes_without_a_link_cost_no_byte_and_are_made_up_at_the_configured_rat
         // used until the backlog is gone.
         let first = night.bucket.stored().iter().find(|(at, _)| *at >= night.back).unwrap().0;
         let found = first.duration_since(night.back);
-        assert!(found <= Duration::from_secs(60 + 30 + 5), "{way:?}: {found:?}");
+        assert!(found <= Duration::from_secs(60 + 30 + 5), "{spool_use:?}: {found:?}");
         let caught_up = night.caught_up().duration_since(first).as_secs_f64();
         let waited = night.backlog as f64 + night.inflow * found.as_secs_f64();
         let expected = waited / (setup.rate as f64 - night.inflow);
         assert!(
             caught_up <= expected * 1.03 + 12.0 && caught_up >= expected * 0.8 - 12.0,
-            "{way:?}: {caught_up} s for a backlog of {waited} bytes, {expected} s expected"
+            "{spool_use:?}: {caught_up} s for a backlog of {waited} bytes, {expected} s expected"
         );
     }
 }
@@ -528,7 +532,7 @@ impl Night {
 fn what_does_not_fit_is_dropped_oldest_first_and_each_is_reported_with_its_time() {
     let input = long_clip();
     let setup = Setup {
-        way: SpoolUse::Memory,
+        spool_use: SpoolUse::Memory,
         max_memory: 4 << 20,
         max_uploads: 2,
         chunk: 10,
@@ -580,7 +584,7 @@ fn what_does_not_fit_is_dropped_oldest_first_and_each_is_reported_with_its_time(
 /// at the end of each part.
 async fn behind(bytes: u64, requests: f64, input: &[u8]) -> (Vec<Message>, [Status; 2]) {
     let setup = Setup {
-        way: SpoolUse::Memory,
+        spool_use: SpoolUse::Memory,
         max_memory: 64 << 20,
         max_uploads: 4,
         chunk: 2,

@@ -73,7 +73,7 @@ const WITHOUT_GSTREAMER: [&str; 11] = [
     "recorder/src/config",
     "recorder/src/http.rs",
 ];
-const FORBIDDEN: [&str; 16] = [
+const FORBIDDEN: [&str; 24] = [
     "gst::",
     "gst_base",
     "glib::",
@@ -90,6 +90,14 @@ const FORBIDDEN: [&str; 16] = [
     "Condvar",
     "Atomic",
     "std::env",
+    "std::process",
+    "TcpStream",
+    "UdpSocket",
+    "OnceLock",
+    "LazyLock",
+    "rustix",
+    "::now()",
+    "TimeZone::system",
 ];
 
 fn sources(path: &Path, into: &mut Vec<PathBuf>) {

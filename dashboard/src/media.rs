@@ -48,12 +48,12 @@ const MAX_HEADERS: usize = 20_000;
 
 /// A cached result of one generation of an object.
 #[derive(Clone, Debug)]
-enum Kept {
+enum Cached {
     Remuxed(Arc<Remuxed>),
     Picture(Picture),
 }
 
-impl Kept {
+impl Cached {
     fn len(&self) -> usize {
         match self {
             Self::Remuxed(remuxed) => remuxed.init.len() + remuxed.segment.len(),
@@ -67,7 +67,7 @@ type Key = (Arc<str>, i64, bool);
 /// Reads chunks of the bucket and remuxes them. Caches the results in memory, up to a limit.
 #[derive(Debug)]
 pub struct Media {
-    kept: Mutex<VecDeque<(Key, Kept)>>,
+    cached: Mutex<VecDeque<(Key, Cached)>>,
     parallel: Semaphore,
     slots: crate::index::cache::Cache,
     /// Checksums of the headers that were made, by generation and name.
@@ -77,7 +77,7 @@ pub struct Media {
 impl Default for Media {
     fn default() -> Self {
         Self {
-            kept: Mutex::default(),
+            cached: Mutex::default(),
             parallel: Semaphore::new(PARALLEL),
             slots: crate::index::cache::Cache::new(None),
             headers: Mutex::default(),
@@ -94,7 +94,7 @@ impl Media {
         let key = (chunk.name.clone(), chunk.generation, false);
         let slot = self.slots.slot(&format!("{}\0{}", chunk.generation, chunk.name));
         let _turn = slot.lock().await;
-        if let Some(Kept::Remuxed(remuxed)) = self.get(&key) {
+        if let Some(Cached::Remuxed(remuxed)) = self.get(&key) {
             return Ok(remuxed);
         }
         if chunk.size > MAX_CHUNK {
@@ -107,7 +107,7 @@ impl Media {
         let write = move || -> Result<Remuxed, RemuxError> { remux(&samples::read(container, &bytes, pts_start)?, duration) };
         let remuxed = Arc::new(tokio::task::spawn_blocking(write).await.map_err(|_| MediaError::Ended)??);
         self.remember_header(chunk, &remuxed.init);
-        self.keep(key, Kept::Remuxed(remuxed.clone()));
+        self.keep(key, Cached::Remuxed(remuxed.clone()));
         Ok(remuxed)
     }
 
@@ -133,7 +133,7 @@ impl Media {
     /// [`MediaError`].
     pub async fn picture(&self, index: &Index, chunk: &Chunk) -> Result<Picture, MediaError> {
         let key = (chunk.name.clone(), chunk.generation, true);
-        if let Some(Kept::Picture(picture)) = self.get(&key) {
+        if let Some(Cached::Picture(picture)) = self.get(&key) {
             return Ok(picture);
         }
         let known = chunk.meta.preview_bytes.filter(|end| *end > 0).map(|end| end.min(chunk.size));
@@ -150,31 +150,31 @@ impl Media {
             }
             found => found?,
         };
-        self.keep(key, Kept::Picture(picture.clone()));
+        self.keep(key, Cached::Picture(picture.clone()));
         Ok(picture)
     }
 
-    fn kept(&self) -> MutexGuard<'_, VecDeque<(Key, Kept)>> {
-        lock(&self.kept)
+    fn cached(&self) -> MutexGuard<'_, VecDeque<(Key, Cached)>> {
+        lock(&self.cached)
     }
 
-    fn get(&self, key: &Key) -> Option<Kept> {
-        let mut kept = self.kept();
-        let at = kept.iter().position(|(known, _)| known == key)?;
+    fn get(&self, key: &Key) -> Option<Cached> {
+        let mut cached = self.cached();
+        let at = cached.iter().position(|(known, _)| known == key)?;
         // Moved to the back, so the least recently used entry is at the front.
-        let entry = kept.remove(at)?;
+        let entry = cached.remove(at)?;
         let found = entry.1.clone();
-        kept.push_back(entry);
+        cached.push_back(entry);
         Some(found)
     }
 
-    fn keep(&self, key: Key, value: Kept) {
-        let mut kept = self.kept();
-        kept.retain(|(known, _)| *known != key);
-        kept.push_back((key, value));
-        let mut sum: usize = kept.iter().map(|(_, value)| value.len()).sum();
-        while sum > MAX_KEPT && kept.len() > 1 {
-            sum -= kept.pop_front().map_or(0, |(_, value)| value.len());
+    fn keep(&self, key: Key, value: Cached) {
+        let mut cached = self.cached();
+        cached.retain(|(known, _)| *known != key);
+        cached.push_back((key, value));
+        let mut sum: usize = cached.iter().map(|(_, value)| value.len()).sum();
+        while sum > MAX_KEPT && cached.len() > 1 {
+            sum -= cached.pop_front().map_or(0, |(_, value)| value.len());
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use common::{
-    Dashboard, GcsServer, Later, SECOND, STREAMS, cut, encode, get, iso, now, put_chunks, put_chunks_at, settings, store,
+    Dashboard, GcsServer, SECOND, STREAMS, ShiftedClock, cut, encode, get, iso, now, put_chunks, put_chunks_at, settings, store,
 };
 use serde_json::Value;
 
@@ -230,7 +230,7 @@ fn a_clock_that_is_put_right_while_somebody_looks_does_not_turn_the_badge() {
     let at = (now() - 10 * SECOND) / SECOND * SECOND;
     // Recorded until now, dated two hours ahead.
     put_chunks(&server, "cam", "0a1b2c3d4e", 0, (at + HOUR, at + 2 * HOUR), "start");
-    let clock = Arc::new(Later::default());
+    let clock = Arc::new(ShiftedClock::default());
     let dashboard = Dashboard::start_by(settings(&server), clock.clone());
     assert_eq!(board(&dashboard)[0]["badge"], "recording");
     // Half an hour later the clock has been right for five minutes.
@@ -316,7 +316,7 @@ fn the_newest_is_seen_whatever_names_begin_with_also_over_the_end_of_a_month() {
             .map(|day| now() / (24 * HOUR) * (24 * HOUR) + day * 24 * HOUR)
             .find(|day| iso(*day).contains("-01T"))
             .unwrap();
-        let clock = Arc::new(Later::default());
+        let clock = Arc::new(ShiftedClock::default());
         let set = |at: u64| {
             let later = at.saturating_sub(now()) / SECOND;
             clock.0.store(later, Ordering::SeqCst);
@@ -380,7 +380,7 @@ fn a_camera_whose_recordings_were_deleted_leaves_the_board() {
         for camera in ["cam", "store/cam1", "store/cam2"] {
             put_chunks_at(&server, location, camera, ("0a1b2c3d4e", 0), (end - MINUTE, end), "start");
         }
-        let clock = Arc::new(Later::default());
+        let clock = Arc::new(ShiftedClock::default());
         let dashboard = Dashboard::start_by(
             gcstreamer_dashboard::settings::Settings {
                 template: gcstreamer_schema::name::Template::parse(location).unwrap(),

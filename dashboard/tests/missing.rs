@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::gcs_server::Answer;
-use common::{BUCKET, Dashboard, GcsServer, Later, SECOND, get, iso, now, put_chunks, settings};
+use common::{BUCKET, Dashboard, GcsServer, SECOND, ShiftedClock, get, iso, now, put_chunks, settings};
 use gcstreamer_dashboard::app::App;
 use gcstreamer_dashboard::clock::Clock;
 use gcstreamer_dashboard::settings::{DEFAULT_LOCATION, Settings};
@@ -158,7 +158,7 @@ fn a_silent_bucket_is_reported_within_the_promised_time_however_many_cameras_the
             "start",
         );
     }
-    let clock = Arc::new(Later::default());
+    let clock = Arc::new(ShiftedClock::default());
     let limited = Settings {
         request_timeout: PATIENCE,
         ..settings(&server)

@@ -83,8 +83,8 @@ impl Poster for EnginePoster {
         self.0.post(Post::Engine(message));
     }
 
-    fn wait_posted(&self, until: Instant) {
-        self.0.wait_empty(until);
+    fn wait_posted(&self, at_most: Duration) {
+        self.0.wait_empty(Instant::now() + at_most);
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn post_warning(element: &gst::Element, warning: &Warning, max_time: 
                 )
             );
         }
-        Warning::SoundAlone { waited } => gst::element_warning!(
+        Warning::AudioOnly { waited } => gst::element_warning!(
             element,
             gst::StreamError::Format,
             (

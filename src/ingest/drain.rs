@@ -104,7 +104,7 @@ impl Engine {
     /// Handles EOS: closes the open chunk and waits until everything is stored, at most `drain-timeout`. With `until_spooled` a
     /// chunk on disk suffices.
     pub fn drain(&self, shell: &impl Wait, timeout: Duration, until_spooled: bool) -> End {
-        let began = Instant::now();
+        let began = (self.queue.clock().monotonic)();
         if let Err(fault) = self.with(Ingest::finish) {
             self.failure.fail();
             self.poster.post(Message::Fault(fault));
@@ -151,7 +151,7 @@ impl Engine {
         }
         // Reports about chunks, even about one dropped just now, must precede the end of the stream.
         self.queue.publish();
-        self.poster.wait_posted(std::time::Instant::now() + LAST_WORD);
+        self.poster.wait_posted(LAST_WORD);
         End::Passes
     }
 
@@ -162,7 +162,7 @@ impl Engine {
             self.is_stopping() || is_flushing || self.failure.is_refused()
         };
         loop {
-            let step = progress.at(self.queue.snapshot().pending, Instant::now());
+            let step = progress.at(self.queue.snapshot().pending, (self.queue.clock().monotonic)());
             step.into_iter().for_each(|step| self.poster.post(Message::Draining(step)));
             let until = stage.until.min(progress.next());
             let drained = match stage.goal {
@@ -285,7 +285,8 @@ impl Engine {
             unfinished.lost.bytes += forgotten.bytes;
         }
         // The last messages wait only for the application.
-        self.poster.wait_posted(a_moment());
+        self.poster
+            .wait_posted(a_moment().saturating_duration_since(std::time::Instant::now()));
         self.report_the_rest();
         Ended {
             next_sequence,

@@ -282,7 +282,7 @@ impl Engine {
     pub(super) fn end_with<F>(&self, message: Message) -> Refusal<F> {
         if self.failure.fail() {
             self.poster.post(message);
-            self.poster.wait_posted(std::time::Instant::now() + LAST_WORD);
+            self.poster.wait_posted(LAST_WORD);
         }
         Refusal::Failed
     }

@@ -1,7 +1,7 @@
 //! The messages of the engine, and the traits that its caller implements. The element turns messages into GStreamer's; the tests
 //! collect them.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use crate::flow::pending::Pending;
 use crate::upload::report::Report;
@@ -129,8 +129,8 @@ pub enum Draining {
 pub trait Poster: Send + Sync {
     /// Enqueues a message. Never blocks and never calls the application: the engine may hold its lock.
     fn post(&self, message: Message);
-    /// Waits until everything is posted, at most until `until`. Called without a lock held.
-    fn wait_posted(&self, until: Instant);
+    /// Waits until everything is posted, for `at_most`. Called without a lock held.
+    fn wait_posted(&self, at_most: Duration);
 }
 
 /// How the streaming thread waits while its element pauses.

@@ -56,10 +56,8 @@ pub struct Ingest {
     overhead: u64,
     /// Chunks assembled in memory: their header, which others may share, and their charge without header and payload.
     in_memory: BTreeMap<u64, (Bytes, u64)>,
-    /// Whether every buffer is written to disk as it arrives.
-    always: bool,
-    /// Whether there is a spool.
-    spools: bool,
+    /// Where chunks wait until they are stored.
+    keep: Keep,
     /// Chunks that are written to disk. The second set holds those whose entry the spool has not received yet.
     on_disk: BTreeSet<u64>,
     unreported: BTreeSet<u64>,
@@ -100,8 +98,7 @@ impl Ingest {
             pieces: Vec::new(),
             overhead,
             in_memory: BTreeMap::new(),
-            always: keep == Keep::Always,
-            spools: keep != Keep::Memory,
+            keep,
             on_disk: BTreeSet::new(),
             unreported: BTreeSet::new(),
             next_sequence: 0,
@@ -198,7 +195,7 @@ impl Ingest {
 
     /// Moves the open chunk to disk, where it continues: the memory fills up and nothing else can be moved.
     pub fn move_open_to_disk(&mut self) {
-        let Some((sequence, ..)) = self.chunker.not_handed_over().filter(|_| self.spools) else {
+        let Some((sequence, ..)) = self.chunker.not_handed_over().filter(|_| self.keep != Keep::Memory) else {
             return;
         };
         if self.on_disk.insert(sequence) {
@@ -269,16 +266,16 @@ impl Ingest {
                     self.uploads.created(&self.builder.session, sequence);
                     self.unpublished = true;
                     let begun = Assembly {
-                        elsewhere: self.always,
+                        elsewhere: self.keep == Keep::Always,
                         input_offset: at,
                         began: ((self.clock.boot)(), (self.clock.wall)()),
                         ..Assembly::default()
                     };
                     self.assembler.begin(sequence, init, begun, &mut pieces);
-                    if self.always {
+                    if self.keep == Keep::Always {
                         self.on_disk.insert(sequence);
                         self.unreported.insert(sequence);
-                    } else if self.spools {
+                    } else if self.keep == Keep::Overflow {
                         // The move of the previous chunk does not bind this one: it begins in memory.
                         self.uploads.open_on_disk(false);
                     }
@@ -325,7 +322,7 @@ impl Ingest {
 
     /// Charges the memory for what a chunk needs beside its payload.
     fn charge_begun(&mut self, sequence: u64, init: &mut Init) {
-        if self.always {
+        if self.keep == Keep::Always {
             self.uploads.begin_on_disk(self.overhead + init.len() as u64);
             return;
         }
@@ -379,8 +376,7 @@ impl Ingest {
         let mut request = self.builder.request(&info, self.uploads.clock_off().is_some());
         (request.size, request.crc32c) = (gathered.size, gathered.crc32c);
         let naming = self.builder.naming(sequence);
-        let entry = self
-            .spools
+        let entry = (self.keep != Keep::Memory)
             .then(|| Box::new(self.builder.entry(&info, &request, gathered.input_offset, gathered.began)));
         self.uploads.closed(&summary);
         self.unpublished = true;

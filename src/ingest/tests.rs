@@ -79,7 +79,7 @@ impl Poster for Posted {
         lock(&self.0).push(message);
     }
 
-    fn wait_posted(&self, _until: std::time::Instant) {}
+    fn wait_posted(&self, _at_most: Duration) {}
 }
 
 /// Answers the waits of a paused element one after the other.

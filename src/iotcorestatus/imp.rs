@@ -12,7 +12,7 @@ use super::camera_clock::CameraClock;
 use super::counters::{Counters, mono, now};
 use super::debug::CAT;
 use super::downstream;
-use super::messages::{self, MAX_POSTS, Post, Poster};
+use super::messages::{self, MAX_POSTS, MessagePoster, Post};
 use super::report::{Event, Format, Phase};
 use super::session::Session;
 use super::settings::{Settings, specs};
@@ -39,7 +39,7 @@ pub struct IotCoreStatus {
     session: Mutex<Option<Arc<Session>>>,
     /// Counters of the last session, for `stats` while no session runs.
     link_stats: Mutex<LinkStats>,
-    poster: OnceLock<Arc<Poster>>,
+    poster: OnceLock<Arc<MessagePoster>>,
     /// The `mqtt-connected` that was notified last.
     notified: Mutex<bool>,
     stop: Mutex<Option<Stop>>,
@@ -57,8 +57,8 @@ impl IotCoreStatus {
         lock(&self.session).clone()
     }
 
-    fn poster(&self) -> Arc<Poster> {
-        let make = || Poster::new(self.obj().upcast_ref::<gst::Element>(), deliver, MAX_POSTS);
+    fn poster(&self) -> Arc<MessagePoster> {
+        let make = || MessagePoster::new(self.obj().upcast_ref::<gst::Element>(), deliver, MAX_POSTS);
         Arc::clone(self.poster.get_or_init(make))
     }
 

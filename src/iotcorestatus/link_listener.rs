@@ -12,7 +12,7 @@ use gst::prelude::*;
 use super::command_queue::CommandQueue;
 use super::commands::{Action, Command, parse};
 use super::inbox::Inbox;
-use super::messages::{Post, Poster};
+use super::messages::{MessagePoster, Post};
 use super::report::{Answer, Event, sha256_hex};
 use gcstreamer_mqtt::Listener;
 use gcstreamer_schema::units::span;
@@ -20,7 +20,7 @@ use gcstreamer_schema::units::span;
 /// Receives the reports of one link.
 pub(super) struct LinkListener {
     pub element: glib::WeakRef<gst::Element>,
-    pub poster: Arc<Poster>,
+    pub poster: Arc<MessagePoster>,
     pub inbox: Arc<Inbox>,
     pub commands: Arc<CommandQueue>,
     /// Property `accept-commands`: whether the element acts on commands itself.

@@ -25,7 +25,7 @@ pub(super) enum Post {
 }
 
 /// The queue of posts of this element.
-pub(super) type Poster = crate::element::poster::MessagePoster<gst::Element, Post>;
+pub(super) type MessagePoster = crate::element::poster::MessagePoster<gst::Element, Post>;
 
 /// Delivers one post. `notify_connected`: notifies of the property `mqtt-connected` if it has changed.
 pub(super) fn deliver(element: &gst::Element, post: Post, notify_connected: impl FnOnce()) {

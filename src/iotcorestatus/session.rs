@@ -21,7 +21,7 @@ use super::downstream::{self, Relation, SinkList};
 use super::inbox::Inbox;
 use super::link_listener::LinkListener;
 use super::link_start::LinkStart;
-use super::messages::{Post, Poster};
+use super::messages::{MessagePoster, Post};
 use super::report::{Event, Identity, Limits, Output, Phase, Reporter, SinkSample, Status, Telemetry};
 use super::settings::PayloadFormat;
 use super::validated::ValidatedSettings;
@@ -63,7 +63,7 @@ pub(super) struct Session {
     reporter: Mutex<Reporter>,
     sinks: Arc<SinkList>,
     inbox: Arc<Inbox>,
-    poster: Arc<Poster>,
+    poster: Arc<MessagePoster>,
     /// Set once: by [`Session::start`], or later if reading its files takes longer than [`FILES_WAIT`].
     link: OnceLock<Link>,
     /// The start of the link, while it waits for another one that reads the same files.
@@ -88,7 +88,7 @@ impl Session {
         settings: ValidatedSettings,
         limits: Limits,
         counters: &Arc<Counters>,
-        poster: &Arc<Poster>,
+        poster: &Arc<MessagePoster>,
         runtime: &tokio::runtime::Runtime,
     ) -> Result<Arc<Self>, gst::ErrorMessage> {
         counters.reset();
@@ -171,7 +171,7 @@ impl Session {
             Ok(started) => started.map_err(|e| gst::error_msg!(gst::ResourceError::Settings, ("{e}"))),
             Err(_) => {
                 self.poster.post(Post::Warning(
-                    "the files of the MQTT settings do not answer; is the disk away that they are on? The pipeline goes on, and the link starts as soon as they can be read"
+                    "the files of the MQTT settings do not answer; check the disk or the mount that they are on. The pipeline continues, and the link starts as soon as they can be read"
                         .to_owned(),
                 ));
                 Ok(())

@@ -30,7 +30,7 @@ impl fmt::Display for Limit {
         match self {
             Self::Max { used, max } => write!(
                 f,
-                "{} are in use or kept to close chunks, and max-spool-bytes is {max} ({}), the smallest of all sinks with this spool-dir: raise it, or let the backlog go faster (max-bytes-per-second)",
+                "{} are in use or kept to close chunks, and max-spool-bytes is {max} ({}), the smallest of all sinks with this spool-dir: raise it, or raise max-bytes-per-second if that limit delays the backlog",
                 bytes(*used),
                 bytes(*max)
             ),

@@ -81,16 +81,16 @@ impl std::fmt::Debug for Lane {
 }
 
 /// While this exists, several calls run at once.
-pub struct Draining(Lane);
+pub struct InParallel(Lane);
 
-impl Drop for Draining {
+impl Drop for InParallel {
     fn drop(&mut self) {
         self.0.lock().draining -= 1;
     }
 }
 
 /// The state of a call, shared by its thread and its caller.
-enum Outcome<T> {
+enum CallState<T> {
     Waiting,
     Done(io::Result<T>),
     /// The caller has timed out.
@@ -98,7 +98,7 @@ enum Outcome<T> {
 }
 
 struct Slot<T> {
-    outcome: Mutex<Outcome<T>>,
+    outcome: Mutex<CallState<T>>,
     done: Condvar,
 }
 
@@ -120,9 +120,9 @@ impl Lane {
     }
 
     /// Allows several calls at once until the result is dropped.
-    pub fn draining(&self) -> Draining {
+    pub fn draining(&self) -> InParallel {
         self.lock().draining += 1;
-        Draining(self.clone())
+        InParallel(self.clone())
     }
 
     /// Returns whether a call is stuck.
@@ -160,7 +160,7 @@ impl Lane {
             return call();
         }
         let slot = Arc::new(Slot {
-            outcome: Mutex::new(Outcome::Waiting),
+            outcome: Mutex::new(CallState::Waiting),
             done: Condvar::new(),
         });
         let reported = Arc::clone(&slot);
@@ -248,9 +248,9 @@ impl Lane {
         let began = Instant::now();
         let mut outcome = slot.lock();
         loop {
-            match std::mem::replace(&mut *outcome, Outcome::Waiting) {
-                Outcome::Done(result) => return result,
-                Outcome::Waiting | Outcome::GivenUp => {}
+            match std::mem::replace(&mut *outcome, CallState::Waiting) {
+                CallState::Done(result) => return result,
+                CallState::Waiting | CallState::GivenUp => {}
             }
             let (now, patience) = (Instant::now(), self.0.patience);
             // Lock order: slot, then lane. No code locks them in the other order.
@@ -261,7 +261,7 @@ impl Lane {
             // Without a worker (the system refused a thread) no call is running that could become too old.
             let is_over = oldest >= patience || (nobody && began.elapsed() >= patience);
             if is_over || at_most.is_some_and(|most| began.elapsed() >= most) {
-                *outcome = Outcome::GivenUp;
+                *outcome = CallState::GivenUp;
                 return Err(self.timed_out());
             }
             // Only the running call has an age: a long queue that makes progress is no hang.
@@ -304,21 +304,21 @@ impl LaneState {
 }
 
 impl<T> Slot<T> {
-    fn lock(&self) -> MutexGuard<'_, Outcome<T>> {
+    fn lock(&self) -> MutexGuard<'_, CallState<T>> {
         lock(&self.outcome)
     }
 
     fn is_given_up(&self) -> bool {
-        matches!(*self.lock(), Outcome::GivenUp)
+        matches!(*self.lock(), CallState::GivenUp)
     }
 
     /// Returns the result if no caller waits for it.
     fn finish(&self, result: io::Result<T>) -> Option<io::Result<T>> {
         let mut outcome = self.lock();
-        if matches!(*outcome, Outcome::GivenUp) {
+        if matches!(*outcome, CallState::GivenUp) {
             return Some(result);
         }
-        *outcome = Outcome::Done(result);
+        *outcome = CallState::Done(result);
         drop(outcome);
         self.done.notify_one();
         None

@@ -179,14 +179,15 @@ fn state(scan: Scan) -> FileState {
     }
     if !scan.whole && scan.tail < scan.watermark {
         return FileState::Damaged(format!(
-            "the record at byte {} is damaged, and {} bytes had been written for good",
+            "the record at byte {} is damaged, and {} bytes were synced",
             scan.tail, scan.watermark
         ));
     }
     match (scan.closed, scan.head) {
-        (Some(closed), _) if closed.size > scan.data => {
-            FileState::Damaged(format!("its end says {} bytes, and there are {}", closed.size, scan.data))
-        }
+        (Some(closed), _) if closed.size > scan.data => FileState::Damaged(format!(
+            "its end record has {} bytes, and the file {}",
+            closed.size, scan.data
+        )),
         (Some(closed), _) => FileState::Closed(Summary::of(&closed)),
         // A header without payload is not playable.
         (None, Head::Entry(entry)) if scan.data > entry.init_bytes => FileState::Half { entry, len: scan.data },

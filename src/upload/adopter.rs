@@ -54,7 +54,7 @@ pub(super) struct Adopter {
 
 /// The result of a step.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum AdoptStep {
     /// A session was adopted, or postponed.
     Went,
     /// The disk does not answer, or too many files are open.
@@ -121,7 +121,7 @@ impl Adopter {
             (self, step) = stepped.await.ok()?;
             // Count this sink's own session only: the others are listed at its turn.
             self.set_rest((0, 0));
-            if step == Some(Step::Went) {
+            if step == Some(AdoptStep::Went) {
                 continue;
             }
             if let Some(turn) = jobs.try_adopting() {
@@ -133,7 +133,7 @@ impl Adopter {
             tokio::select! {
                 turn = jobs.adopting() => return Some((self, turn)),
                 () = uploads.place_is_free(), if step.is_none() && self.earlier.is_some() => {}
-                () = tokio::time::sleep(LOOK_AGAIN), if step == Some(Step::Interrupted) => {}
+                () = tokio::time::sleep(LOOK_AGAIN), if step == Some(AdoptStep::Interrupted) => {}
                 () = uploads.has_stopped() => return None,
             }
         }
@@ -185,7 +185,7 @@ impl Adopter {
             (self, leftovers) = (adopter, rest);
             self.set_rest(leftovers.rest());
             uploads.report_leftovers();
-            if step == Some(Step::Went) {
+            if step == Some(AdoptStep::Went) {
                 continue;
             }
             self.report_progress(false);
@@ -297,14 +297,14 @@ impl Adopter {
     }
 
     /// Adopts the next session. `None`: there is no place for it. Blocking.
-    pub(super) fn step(&mut self, leftovers: &mut Leftovers) -> Option<Step> {
+    pub(super) fn step(&mut self, leftovers: &mut Leftovers) -> Option<AdoptStep> {
         if !self.unclosed.is_empty() {
             let unclosed = std::mem::take(&mut self.unclosed);
             let closed = unclosed.into_iter().filter_map(|partial| self.close(partial)).collect();
             self.uploads.adopt(closed, false);
         }
         if !self.unclosed.is_empty() {
-            return Some(Step::Interrupted);
+            return Some(AdoptStep::Interrupted);
         }
         if let Some(step) = self.step_earlier() {
             return Some(step);
@@ -322,14 +322,14 @@ impl Adopter {
             }
         }
         let Some((mut left, mut adoption)) = leftovers.take_next() else {
-            return Some(Step::Went);
+            return Some(AdoptStep::Went);
         };
         // Learn from a session even if it is put back below: its facts may date the chunks of another.
         self.times.learn(&adoption.boots);
         if let Some(why) = adoption.interrupted.take() {
             self.interrupted(&why);
             self.take_over(adoption);
-            return Some(Step::Interrupted);
+            return Some(AdoptStep::Interrupted);
         }
         let is_suspect = |found: &Found| match found {
             Found::Upload(stored) => stored.summary().suspect,
@@ -341,18 +341,18 @@ impl Adopter {
             adoption.sessions.clear();
             self.take_over(adoption);
             leftovers.put_back(left);
-            return Some(Step::Went);
+            return Some(AdoptStep::Went);
         }
         let beyond = adoption.beyond;
         self.take_over(adoption);
         self.uploads.hold_leftover(left.clone());
         self.begun.extend(beyond.map(|beyond| left.behind(beyond)));
-        Some(Step::Went)
+        Some(AdoptStep::Went)
     }
 
     /// Adopts the next chunks of an earlier life of this session. `None`: there are none, or the ones before them are not stored
     /// yet. Blocking.
-    fn step_earlier(&mut self) -> Option<Step> {
+    fn step_earlier(&mut self) -> Option<AdoptStep> {
         let mut earlier = self.earlier.take()?;
         if self.uploads.awaits_leftovers_of(earlier.session()) {
             self.earlier = Some(earlier);
@@ -364,9 +364,9 @@ impl Adopter {
         self.earlier = Some(earlier).filter(|earlier| !earlier.is_empty());
         if let Some(why) = interrupted {
             self.interrupted(&why);
-            return Some(Step::Interrupted);
+            return Some(AdoptStep::Interrupted);
         }
-        Some(Step::Went)
+        Some(AdoptStep::Went)
     }
 
     /// Queues what was found, and closes half-written chunks. Blocking.

@@ -11,7 +11,7 @@ use super::ops::Op;
 use super::ticket::Ticket;
 
 /// The part of the queue's state that concerns the spool.
-pub(super) struct Disk {
+pub(super) struct DiskState {
     pub(super) mode: Mode,
     pub(super) phase: Phase,
     pub(super) health: DiskHealth,
@@ -166,7 +166,7 @@ impl DiskHealth {
     }
 }
 
-impl Disk {
+impl DiskState {
     /// Creates the state of an unused disk; earlier sessions are looked through first.
     pub(super) fn new(mode: Mode) -> Self {
         Self {

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 
 use tokio::time::Instant;
 
-use super::disk_state::{Disk, Phase};
+use super::disk_state::{DiskState, Phase};
 use super::health::Status;
 use super::queue::{Drained, UploadQueue};
 use super::report::Report;
@@ -60,7 +60,7 @@ impl UploadQueue {
     /// Waits until everything recorded is stored or on disk; otherwise like [`UploadQueue::wait_drained`].
     pub fn wait_spooled(&self, until: Instant, heed_interrupt: bool, give_up: &dyn Fn() -> bool) -> Drained {
         self.wait(until, heed_interrupt, give_up, |state| {
-            let is_writing = state.disk.as_ref().is_some_and(Disk::is_writing);
+            let is_writing = state.disk.as_ref().is_some_and(DiskState::is_writing);
             !is_writing && state.in_memory.is_empty()
         })
     }
@@ -86,7 +86,7 @@ impl UploadQueue {
     ) -> Drained {
         let mut state = self.lock();
         while !is_done(&state) {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since((self.clock().monotonic)());
             if give_up() {
                 return Drained::GivenUp;
             }

@@ -58,7 +58,7 @@ pub async fn run(uploads: Arc<UploadQueue>, writers: Arc<dyn Writers>, flow: Arc
                 let mut inner = AbortOnDrop(inner);
                 let (attempted, confirmed) = (&mut inner.0).await.unwrap_or_else(|panic| {
                     let (session, sequence) = (&chunk.summary.session, chunk.summary.sequence);
-                    let what = format!("storing chunk {sequence} of session {session} broke off: {panic}");
+                    let what = format!("storing chunk {sequence} of session {session} failed by a panic: {panic}");
                     (failed(what), Confirmed::No)
                 });
                 // Storing a chunk elsewhere proves nothing about this sink's own bucket.
@@ -179,7 +179,7 @@ async fn try_from_disk(writers: &dyn Writers, spooled: &Arc<dyn SpooledChunk>, n
                 format!("a chunk of the spool cannot be read now and stays there: {why}"),
             );
         }
-        Err(panic) => return failed(format!("reading a chunk of the spool broke off: {panic}")),
+        Err(panic) => return failed(format!("reading a chunk of the spool failed by a panic: {panic}")),
     };
     let writer = match writers.to(loaded.endpoint.as_deref(), loaded.anonymous) {
         Ok(writer) => writer,
@@ -218,7 +218,9 @@ async fn aside(spooled: &Arc<dyn SpooledChunk>, why: String) -> Attempted {
     let spooled = Arc::clone(spooled);
     match spawn_blocking(move || spooled.set_aside(&why)).await {
         Ok(why) => Attempted::Damaged { why },
-        Err(panic) => failed(format!("setting a damaged chunk of the spool aside broke off: {panic}")),
+        Err(panic) => failed(format!(
+            "setting a damaged chunk of the spool aside failed by a panic: {panic}"
+        )),
     }
 }
 

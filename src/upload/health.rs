@@ -72,7 +72,7 @@ pub struct Health {
     last_success: Option<u64>,
     first_failure: Option<u64>,
     last_failure: u64,
-    outage: Option<Outage>,
+    outage: Option<SinkOutage>,
     /// When the last outage ended, reported or not.
     outage_ended: Option<u64>,
     ending: Option<Status>,
@@ -84,7 +84,7 @@ pub struct Health {
 
 /// Lasts from the first failure until every chunk that failed has been stored, or nothing has failed for [`QUIET`].
 #[derive(Clone, Copy, Debug)]
-struct Outage {
+struct SinkOutage {
     since: u64,
     /// When it was last reported; `None` if it was not.
     reported_at: Option<u64>,
@@ -189,7 +189,7 @@ impl Health {
         }
         // Not cleared by failures of another kind: only a success ends a refusal.
         self.refused |= needs_user;
-        let outage = self.outage.get_or_insert(Outage {
+        let outage = self.outage.get_or_insert(SinkOutage {
             since: now,
             reported_at: None,
             refusal_reported: false,

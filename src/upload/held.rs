@@ -13,7 +13,7 @@ use crate::spool::Leftover;
 pub(super) const MAX_HELD: usize = 32;
 /// The sessions that are held, and what waits for its turn.
 #[derive(Debug, Default)]
-pub(super) struct Leftovers {
+pub(super) struct HeldSessions {
     pub(super) held: BTreeMap<Arc<str>, HeldSession>,
     /// What the sessions hold whose turn has not come.
     pub(super) rest: Pending,
@@ -47,7 +47,7 @@ pub(super) struct GaveWay {
     pub(super) is_parked: bool,
 }
 
-impl Leftovers {
+impl HeldSessions {
     /// Adds an adopted chunk. `is_parked`: this sink has no credentials for its destination.
     pub(super) fn add(&mut self, chunk: &Chunk, ticket: Ticket, is_parked: bool, now: u64) {
         self.is_served |= !is_parked;

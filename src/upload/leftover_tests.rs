@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::adopter::{Adopter, Step};
+use super::adopter::{AdoptStep, Adopter};
 use super::attempt::Attempted;
 use super::completion::{Confirmed, Due};
 use super::destination::Sorter;
@@ -127,7 +127,7 @@ impl Sink {
     /// Adopts sessions while there is a place.
     fn adopt(&mut self) {
         while (!self.leftovers.is_empty() || !self.adopter.is_done())
-            && self.adopter.step(&mut self.leftovers) == Some(Step::Went)
+            && self.adopter.step(&mut self.leftovers) == Some(AdoptStep::Went)
         {
             self.adopter.set_rest(self.leftovers.rest());
             // One more lock is the sign that this process uses the spool.

@@ -7,7 +7,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::disk_state::Disk;
+use super::disk_state::DiskState;
 use super::queue::{Charged, NoRoom, Overflow, UploadQueue};
 use super::state::QueueState;
 use super::ticket::Ticket;
@@ -84,7 +84,7 @@ impl UploadQueue {
                     }
                     // The open chunk occupies all memory. Wait only if the writer has an ended chunk: it may return to memory and
                     // can be dropped then.
-                    if !state.disk.as_ref().is_some_and(Disk::has_ends) {
+                    if !state.disk.as_ref().is_some_and(DiskState::has_ends) {
                         return Charged::No(NoRoom::Nothing);
                     }
                 }
@@ -120,7 +120,7 @@ impl UploadQueue {
     /// Whether the spool accepts nothing: it is full, fails or does not answer.
     pub fn is_disk_refusing(&self) -> bool {
         let state = self.lock();
-        state.disk.as_ref().is_some_and(Disk::is_refusing)
+        state.disk.as_ref().is_some_and(DiskState::is_refusing)
     }
 
     /// Blocks while the spool accepts nothing. Returns when the next try begins, when waits are interrupted, or when the settings
@@ -129,7 +129,7 @@ impl UploadQueue {
         let state = self.lock();
         let version = state.version;
         let is_waiting = |state: &mut QueueState| {
-            let is_refusing = state.disk.as_ref().is_some_and(Disk::is_refusing);
+            let is_refusing = state.disk.as_ref().is_some_and(DiskState::is_refusing);
             is_refusing && !state.interrupted && state.version == version
         };
         drop(

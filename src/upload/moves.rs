@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::chunk::{Chunk, Place, SpooledChunk};
-use super::disk_state::{Disk, Mode, Phase};
+use super::disk_state::{DiskState, Mode, Phase};
 use super::life::{Recall, Step};
 use super::state::QueueState;
 use super::ticket::Ticket;
@@ -22,7 +22,7 @@ impl QueueState {
 
     /// Whether movable chunks are to be moved: at the end, in mode `always`, and when the memory fills up.
     fn is_moving(&self) -> bool {
-        let to_disk = |d: &Disk| d.phase.is_ending() || d.mode == Mode::Always;
+        let to_disk = |d: &DiskState| d.phase.is_ending() || d.mode == Mode::Always;
         self.disk.as_ref().is_some_and(to_disk) || self.is_pressed()
     }
 
@@ -152,7 +152,7 @@ impl QueueState {
 
     /// Whether the disk will accept more of what is in memory, as far as that can be known.
     pub(super) fn disk_goes_on(&self) -> bool {
-        self.disk.as_ref().is_some_and(Disk::is_writing) || self.movable().is_some()
+        self.disk.as_ref().is_some_and(DiskState::is_writing) || self.movable().is_some()
     }
 
     /// Returns whether a chunk is to be moved and no move of it has begun.

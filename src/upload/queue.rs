@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::charges::Charges;
 use super::chunk::{Chunk, Summary};
-use super::disk_state::{Disk, Mode};
+use super::disk_state::{DiskState, Mode};
 use super::health::{Health, Status};
-use super::held::Leftovers;
+use super::held::HeldSessions;
 use super::life::{Observer, Step, Unobserved};
 use super::rate::Rate;
 use super::report::{DAMAGED, Report, Snapshot, Stats};
@@ -145,7 +145,7 @@ impl UploadQueue {
                 recent: VecDeque::new(),
                 input: Rate::default(),
                 disk: None,
-                leftovers: Leftovers::default(),
+                leftovers: HeldSessions::default(),
                 gave_place: false,
                 warned: Warned::default(),
             }),
@@ -208,7 +208,7 @@ impl UploadQueue {
             true => Mode::Overflow { open_on_disk: false },
             false => Mode::Always,
         };
-        self.lock().disk = Some(Disk::new(mode));
+        self.lock().disk = Some(DiskState::new(mode));
         self
     }
 

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::charges::Charges;
 use super::chunk::{Chunk, Place, Summary};
-use super::disk_state::Disk;
+use super::disk_state::DiskState;
 use super::health::Health;
-use super::held::Leftovers;
+use super::held::HeldSessions;
 use super::life::{LifeEvent, Recall, Step, Unobserved};
 use super::parked;
 use super::rate::Rate;
@@ -72,9 +72,9 @@ pub(super) struct QueueState {
     pub(super) recent: VecDeque<(u64, u64)>,
     /// Rate at which bytes are received.
     pub(super) input: Rate,
-    pub(super) disk: Option<Disk>,
+    pub(super) disk: Option<DiskState>,
     /// Sessions that earlier processes left.
-    pub(super) leftovers: Leftovers,
+    pub(super) leftovers: HeldSessions,
     /// The last chunk of such a session has left the queue: the adopter must be woken.
     pub(super) gave_place: bool,
     pub(super) warned: Warned,
@@ -313,13 +313,13 @@ impl QueueState {
 
     /// Whether the disk is full and parked chunks take up room on it.
     pub(super) fn is_parked_in_the_way(&self) -> bool {
-        self.scheduler.parked() > 0 && self.disk.as_ref().is_some_and(Disk::drops_make_room)
+        self.scheduler.parked() > 0 && self.disk.as_ref().is_some_and(DiskState::drops_make_room)
     }
 
     /// Returns the chunk to drop when the memory is full. A chunk on disk is charged with no memory: dropping it helps only if
     /// the disk can then accept what is in memory, and not if the disk fails or does not answer.
     pub(super) fn to_drop(&self) -> Option<Ticket> {
-        if self.disk.as_ref().is_none_or(Disk::drops_make_room) {
+        if self.disk.as_ref().is_none_or(DiskState::drops_make_room) {
             return self.scheduler.to_drop();
         }
         let is_charged = |ticket: &Ticket| self.chunks.get(ticket).is_some_and(|chunk| chunk.charged() > 0);

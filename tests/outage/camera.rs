@@ -48,7 +48,7 @@ pub const SPOOL_USES: [SpoolUse; 3] = [SpoolUse::Memory, SpoolUse::Overflow, Spo
 /// How it is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    pub way: SpoolUse,
+    pub spool_use: SpoolUse,
     pub max_memory: u64,
     pub max_uploads: usize,
     /// Length of a chunk, s.
@@ -82,7 +82,7 @@ impl Poster for Record {
         self.posted.lock().unwrap().push_back(message);
     }
 
-    fn wait_posted(&self, _until: std::time::Instant) {}
+    fn wait_posted(&self, _at_most: Duration) {}
 }
 
 impl Observer for Record {
@@ -140,11 +140,11 @@ impl Camera {
             hard: 0,
         };
         let builder = builder();
-        let spool = (setup.way != SpoolUse::Memory).then(|| {
+        let spool = (setup.spool_use != SpoolUse::Memory).then(|| {
             let settings = SpoolSettings {
                 dir: &folder.path().join("spool").display().to_string(),
                 max_bytes: 1 << 30,
-                keep: if setup.way == SpoolUse::Always {
+                keep: if setup.spool_use == SpoolUse::Always {
                     Keep::Always
                 } else {
                     Keep::Overflow
@@ -157,9 +157,9 @@ impl Camera {
         let queue = UploadQueue::new(uploads, setup.seed, Box::new(|| {}))
             .with_clock(CLOCK)
             .with_observer(Arc::new(record.clone()));
-        let queue = Arc::new(match setup.way {
+        let queue = Arc::new(match setup.spool_use {
             SpoolUse::Memory => queue,
-            way => queue.with_disk(way == SpoolUse::Overflow),
+            spool_use => queue.with_disk(spool_use == SpoolUse::Overflow),
         });
         let flow = Arc::new(Member::new(
             Group::join(""),
@@ -245,7 +245,7 @@ impl Camera {
     async fn reserve(&mut self, bytes: u64) {
         let engine = Arc::clone(&self.engine);
         let reserve = move || -> Result<(), Refusal<()>> { engine.reserve(bytes, &NeverPaused) };
-        let reserved = match self.setup.way {
+        let reserved = match self.setup.spool_use {
             // Without a disk it never waits.
             SpoolUse::Memory => reserve(),
             _ => spawn_blocking(reserve).await.unwrap(),

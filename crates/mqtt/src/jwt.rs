@@ -44,7 +44,7 @@ pub enum TokenError {
     },
     /// The wall clock was never set.
     #[error(
-        "the clock of this machine says {seconds} s after 1970, which is before 2020: every token would be refused as expired; set \
+        "the clock of this machine is {seconds} s after 1970, which is before 2020: every token would be refused as expired; set \
          the clock (NTP), the link connects as soon as it is right"
     )]
     Clock {

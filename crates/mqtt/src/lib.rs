@@ -311,7 +311,7 @@ impl Link {
         if interval.register_link() > 0 {
             notices.push(format!(
                 "another element of this process is connected to {} as the client {} already, and a broker keeps only the newest of \
-                 them: they will throw each other out; give each a device-id (or client-id) of its own",
+                 them: each connection will end the other; give each a device-id (or client-id) of its own",
                 config.address(),
                 topics.client_id
             ));

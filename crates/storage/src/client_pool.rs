@@ -158,7 +158,7 @@ impl SharedClient {
     }
 }
 
-const NO_FILE: &str = "the credentials file does not answer; its disk is away, or it is a pipe that nobody writes: check credentials-file, or GOOGLE_APPLICATION_CREDENTIALS";
+const NO_FILE: &str = "the credentials file does not answer; its disk cannot be reached, or it is a pipe that nobody writes: check credentials-file, or GOOGLE_APPLICATION_CREDENTIALS";
 
 #[cfg(test)]
 mod tests {

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use gcstreamer_media::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError};
 use mp4_atom::{Encode, Mfhd, Moof, Tfdt, Tfhd, Traf, Trun, TrunEntry};
 
+mod audio;
 pub(crate) mod boxes;
 mod silence;
-mod sound;
 
 use boxes::{Header, Kind};
 
@@ -147,8 +147,8 @@ pub(crate) fn tracks(samples: &Samples, duration: u64) -> Result<Vec<TrackOut>, 
                 samples: pictures(&track.samples, duration),
             })
         } else {
-            sound::header(track, AUDIO_ID).map(|(header, frame)| TrackOut {
-                samples: sound::frames(&track.samples, header.timescale, frame),
+            audio::header(track, AUDIO_ID).map(|(header, frame)| TrackOut {
+                samples: audio::frames(&track.samples, header.timescale, frame),
                 header,
             })
         };

@@ -260,9 +260,9 @@ pub fn settings(server: &GcsServer) -> Settings {
 
 /// The wall clock, so many seconds later.
 #[derive(Debug, Default)]
-pub struct Later(pub AtomicU64);
+pub struct ShiftedClock(pub AtomicU64);
 
-impl Clock for Later {
+impl Clock for ShiftedClock {
     fn now(&self) -> u64 {
         now() + self.0.load(Ordering::SeqCst) * SECOND
     }

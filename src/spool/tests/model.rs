@@ -166,7 +166,7 @@ impl Run {
             Action::Kill => self.end(SimDisk::kill, false),
             Action::Restart if self.dying => self.end(SimDisk::crash, true),
             Action::Restart => {
-                self.let_go();
+                self.drop_all();
                 self.end(SimDisk::kill, false);
             }
         }
@@ -304,7 +304,7 @@ impl Run {
         }
     }
 
-    fn let_go(&mut self) {
+    fn drop_all(&mut self) {
         self.open = None;
         self.stored.clear();
         self.partial.clear();
@@ -314,7 +314,7 @@ impl Run {
     /// Ends the process, starts the next one and checks what it finds.
     fn end(&mut self, how: fn(&SimDisk) -> SimDisk, power: bool) {
         let next = how(&self.disk);
-        self.let_go();
+        self.drop_all();
         // Drops the last user of the old quota before the new one is created.
         let nowhere = SimDisk::new(0);
         self.spool = spool_on(&nowhere, 0);

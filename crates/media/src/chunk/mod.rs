@@ -51,7 +51,7 @@ pub enum Warning {
         enclosed: bool,
     },
     /// Only sound has arrived for a long time, although the header announces pictures or pictures arrived earlier.
-    SoundAlone {
+    AudioOnly {
         /// How long.
         waited: u64,
     },

@@ -164,7 +164,7 @@ fn announced_pictures_that_never_come_leave_the_sound_cut_and_dated_right() {
         assert_eq!(recorded.starts()[0], 0, "{context}");
         recorded.adds_up(30, context);
         assert!(
-            matches!(recorded.warnings[..], [Warning::SoundAlone { .. }]),
+            matches!(recorded.warnings[..], [Warning::AudioOnly { .. }]),
             "{context}: {:?}",
             recorded.warnings
         );

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::boxes::{Header, Kind};
-use super::{Placed, TrackOut, VIDEO_TICKS, sound};
+use super::{Placed, TrackOut, VIDEO_TICKS, audio};
 
 /// A single_channel_element without spectral data, and ID_END. ISO/IEC 14496-3 4.4.2.1.
 const AAC_MONO: &[u8] = &[0, 0, 0, 7];
@@ -58,7 +58,7 @@ impl Silence {
     fn of(header: &Header) -> Option<Self> {
         let (data, length) = match &header.kind {
             Kind::Aac { config, .. } => {
-                let (&[first, second, ..], (_, _, length)) = (&config[..], sound::aac(config)?) else {
+                let (&[first, second, ..], (_, _, length)) = (&config[..], audio::aac(config)?) else {
                     return None;
                 };
                 // Object types 2, 5 and 29: AAC LC, alone or as the core of HE-AAC. The channels are those of the core.
@@ -100,7 +100,7 @@ impl Silence {
         }
         for sample in samples.drain(..) {
             let (dts, duration) = (at(sample.dts), i64::from(sample.duration));
-            // `sound::frames` extends the last frame before a hole up to its end.
+            // `audio::frames` extends the last frame before a hole up to its end.
             if duration < 3 * length {
                 filled.push(sample);
                 continue;
@@ -167,7 +167,7 @@ mod tests {
                 samples: placed(RATE, 1024, times),
             },
         ];
-        // As `sound::frames` writes a hole: the frame before it lasts until its end.
+        // As `audio::frames` writes a hole: the frame before it lasts until its end.
         let sound = &mut tracks[1].samples;
         for at in 1..sound.len() {
             sound[at - 1].duration = u32::try_from(sound[at].dts - sound[at - 1].dts).unwrap();

@@ -36,7 +36,7 @@ impl HeldUnits {
 /// Pictures whose bytes do not show whether they are key. They are stored if no key unit comes; otherwise they become the gap
 /// before the first key unit.
 #[derive(Debug)]
-pub(super) struct Undecided {
+pub(super) struct UndecidedPictures {
     held: HeldUnits,
     pub(super) gap: Dropping,
 }
@@ -70,7 +70,7 @@ impl Chunker {
             return;
         };
         let pictures = waiting.undecided.get_or_insert_with(|| {
-            Box::new(Undecided {
+            Box::new(UndecidedPictures {
                 held: HeldUnits::new(last_unit(at, unit, container_pts, stamp)),
                 gap,
             })
@@ -82,7 +82,7 @@ impl Chunker {
     /// Dates the chunk that has just begun by the units held before it: by the pictures, or by the sound if there are none.
     pub(super) fn begin_with(
         &mut self,
-        pictures: Option<Box<Undecided>>,
+        pictures: Option<Box<UndecidedPictures>>,
         sound: Option<Box<HeldUnits>>,
         key: Key,
         events: &mut Vec<Event>,

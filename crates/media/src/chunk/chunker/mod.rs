@@ -12,12 +12,13 @@
 //! - `cuts` — where a chunk ends and the next begins
 //! - `open` — state of the open chunk, and of a closed one whose duration is not known yet
 //! - `dates` — when a unit and the chunk that it begins were captured
-//! - `sound` — sound whose pictures never come, or stop
+//! - `audio_only` — sound whose pictures never come, or stop
 //! - `trickle` — bytes that arrive without completing a unit
 //! - `ending` — closes chunks: idle, recording stopped, end of stream
 
 use bytes::Bytes;
 
+mod audio_only;
 mod config_cuts;
 mod cuts;
 mod dates;
@@ -25,17 +26,16 @@ mod ending;
 mod held;
 mod input;
 mod open;
-mod sound;
 mod start;
 mod trickle;
 mod undecided;
 
+use self::audio_only::AudioOnly;
 use self::config_cuts::ConfigCuts;
 use self::dates::AwaitedSample;
 use self::ending::ClosedAt;
 use self::input::Input;
 use self::open::{Closing, KeyUnits, LastUnit, OpenChunk};
-use self::sound::SoundAlone;
 use self::start::Waiting;
 use self::trickle::Trickle;
 use self::undecided::Undecided;
@@ -58,7 +58,7 @@ enum ChunkState {
 
 /// Sequence numbers of the session.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sequence {
+struct SequenceNumbers {
     first: u64,
     next: u64,
 }
@@ -94,12 +94,12 @@ pub struct Chunker {
     arrival: Arrival,
     /// The time of the current unit may be wrong: no cut is made because of it.
     is_doubtful: bool,
-    sequence: Sequence,
+    sequence: SequenceNumbers,
     next: NextChunk,
     last: Option<LastUnit>,
     awaited_sample: Option<AwaitedSample>,
     keys: KeyUnits,
-    sound: SoundAlone,
+    sound: AudioOnly,
     trickle: Trickle,
     /// Pictures that arrived, stored or not.
     pictures: u64,
@@ -136,7 +136,7 @@ impl Chunker {
             line: TimeLine::default(),
             arrival: Arrival::default(),
             is_doubtful: false,
-            sequence: Sequence::default(),
+            sequence: SequenceNumbers::default(),
             next: NextChunk {
                 cut_from: None,
                 gap: Some(GapReason::Start),
@@ -146,7 +146,7 @@ impl Chunker {
             last: None,
             awaited_sample: None,
             keys: KeyUnits::default(),
-            sound: SoundAlone::default(),
+            sound: AudioOnly::default(),
             trickle: Trickle::default(),
             pictures: 0,
             config_cuts: ConfigCuts::default(),
@@ -165,7 +165,7 @@ impl Chunker {
     /// Continues a session whose sequence numbers below `first` are taken. Call before the first [`Chunker::push`].
     #[must_use]
     pub fn with_first_sequence(mut self, first: u64) -> Self {
-        self.sequence = Sequence { first, next: first };
+        self.sequence = SequenceNumbers { first, next: first };
         self
     }
 

@@ -2,10 +2,10 @@
 //!
 //! PURE.
 
+use super::audio_only::waited;
 use super::cuts::Cut;
 use super::ending::ClosedAt;
-use super::held::{HeldUnits, Undecided};
-use super::sound::waited;
+use super::held::{HeldUnits, UndecidedPictures};
 use super::{ChunkState, Chunker, elapsed};
 use crate::chunk::clock::Stamp;
 use crate::chunk::{Event, GapReason, Warning};
@@ -21,7 +21,7 @@ pub(super) struct Waiting {
     /// Sound that came before any picture.
     pub(super) sound: Option<Box<HeldUnits>>,
     /// Pictures whose bytes do not show whether decoding can begin with them.
-    pub(super) undecided: Option<Box<Undecided>>,
+    pub(super) undecided: Option<Box<UndecidedPictures>>,
     /// `Some` once a picture came that cannot be decoded, or if recording is stopped: what arrives is dropped.
     pub(super) dropping: Option<Dropping>,
 }

@@ -8,11 +8,12 @@
 //! continues theirs.
 //!
 //! Layers: [`sync`] finds packets, [`packet`] reads their headers, [`demux`] sorts them, [`psi`] and [`tables`] follow PAT and
-//! PMT, [`units`] (with [`examine`], [`pes`], [`picture`], [`mpeg4`], [`packing`], [`sound`], [`names`] and [`stream`])
+//! PMT, [`units`] (with [`examine`], [`pes`], [`picture`], [`mpeg4`], [`packing`], [`audio_stream`], [`names`] and [`stream`])
 //! classifies access units, [`reorder`] sorts the marks.
 
 mod access_units;
 mod audio;
+mod audio_stream;
 mod demux;
 mod examine;
 mod mpeg4;
@@ -24,7 +25,6 @@ mod picture;
 mod psi;
 mod reorder;
 pub(super) mod samples;
-mod sound;
 mod stream;
 mod sync;
 mod tables;

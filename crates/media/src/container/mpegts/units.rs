@@ -8,6 +8,7 @@ use super::super::fields::Fields;
 use super::super::nal::{MAX_PREFIX, SetsInForce, VideoCodec};
 use super::super::{Init, Key, Mark, MarkKind, Notice, Track, Unit};
 use super::audio;
+use super::audio_stream::{OpenAudio, Target};
 use super::examine::{Flags, Found, Judging, examine};
 use super::packet::{Continuity, Counter, Packet};
 use super::packing::Packing;
@@ -15,7 +16,6 @@ use super::pes::{Clock, Header, is_whole};
 use super::picture::{Mpeg2Fields, Sequences, is_beginning};
 use super::psi::Elementary;
 use super::reorder::{Kinds, Reorder, Slot};
-use super::sound::{OpenSound, Target};
 use super::stream::{Audio, Kind, Video};
 use super::tables::StartPoint;
 
@@ -35,7 +35,7 @@ struct Pending {
     /// Number of bytes at which it is classified next.
     next_try: usize,
     /// The audio PES packet that is open where the picture begins.
-    sound: Option<OpenSound>,
+    sound: Option<OpenAudio>,
     /// How many later PES packets have been joined with it.
     joined: u8,
 }
@@ -101,7 +101,7 @@ pub(super) struct Units {
     /// Whether random_access_indicator was set for a picture that only this flag can classify (scrambled, unknown codec).
     has_flag: bool,
     /// The open PES packet of audio, while only tables have followed it.
-    pub(super) sound: Option<OpenSound>,
+    pub(super) sound: Option<OpenAudio>,
     packing: Packing,
     /// In-band parameter sets of the key frames since the last change of configuration.
     pub(super) sets: SetsInForce,
@@ -554,7 +554,7 @@ impl Units {
 }
 
 /// Decides the marks of a picture, together with the audio packet that is open where it begins.
-fn decide(sound: Option<OpenSound>, slot: Slot, kinds: Kinds, out: &mut Reorder, marks: &mut Vec<Mark>) {
+fn decide(sound: Option<OpenAudio>, slot: Slot, kinds: Kinds, out: &mut Reorder, marks: &mut Vec<Mark>) {
     match sound {
         Some(sound) => sound.put_picture(Target::Slot(slot), kinds, out, marks),
         None => out.decide(slot, kinds, marks),

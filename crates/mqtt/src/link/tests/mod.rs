@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use super::super::topics::OFFLINE;
 use super::*;
 
-mod hearing;
+mod messages;
 mod simulation;
 
-use hearing::wanted;
+use messages::wanted;
 use simulation::{GAP, Line, Simulation, device, ms, plain, state};
 
 #[test]

@@ -15,7 +15,7 @@ const MOST_OTHER_SOUND: u32 = 256;
 
 /// A PES packet of audio that has not ended, and that only tables have followed.
 #[derive(Debug)]
-pub(super) struct OpenSound {
+pub(super) struct OpenAudio {
     /// Index of its stream.
     index: usize,
     /// Number of bytes that are still missing.
@@ -48,7 +48,7 @@ impl Units {
             0 => out.put(place.at, kinds, marks),
             left => {
                 let slot = out.reserve(place.at);
-                self.sound = Some(OpenSound {
+                self.sound = Some(OpenAudio {
                     index,
                     left,
                     slot,
@@ -112,7 +112,7 @@ impl Units {
     }
 }
 
-impl OpenSound {
+impl OpenAudio {
     pub(super) fn slot(&self) -> Slot {
         self.slot
     }

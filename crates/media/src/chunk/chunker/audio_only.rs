@@ -14,7 +14,7 @@ const MAX_STEP: u64 = 10_000_000_000;
 
 /// For how long sound has come without pictures.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SoundAlone {
+pub(super) struct AudioOnly {
     /// Time and stamp of the last unit of sound since the last picture.
     last: Option<(Option<u64>, Stamp)>,
     /// For how long it has come, ns.
@@ -42,7 +42,7 @@ impl Chunker {
         let waited = self.sound.total;
         if !self.sound.is_certain && waited >= self.limits.patience() {
             self.sound.is_certain = true;
-            self.warn(Warning::SoundAlone { waited }, events);
+            self.warn(Warning::AudioOnly { waited }, events);
         }
         // Without a header no chunk could begin at it.
         if self.sound.is_certain && unit.init.is_some() {

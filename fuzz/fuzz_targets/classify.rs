@@ -1,4 +1,4 @@
-//! A verdict on a picture's beginning stands, however much follows; a complete picture always gets one.
+//! The classification of the beginning of a picture stands, however much follows; a complete picture always gets one.
 #![no_main]
 
 use gcstreamer_media::container::nal::{Framing, VideoCodec, classify, find_start_code};
