@@ -110,7 +110,7 @@ pub(crate) enum Then {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) connections: AtomicUsize,
-    pub(crate) open: AtomicUsize,
+    /// Most connections that the recorder had open at once, seen at each new one.
     pub(crate) most_open: AtomicUsize,
     /// Requests that carried credentials.
     pub(crate) logins: AtomicUsize,
@@ -147,12 +147,10 @@ impl Camera {
             for stream in listener.incoming().flatten() {
                 let n = shared.connections.fetch_add(1, Ordering::SeqCst);
                 let act = script[n.min(script.len() - 1)].clone();
+                shared.most_open.fetch_max(open_connections(address), Ordering::SeqCst);
                 let seen = Arc::clone(&shared);
                 std::thread::spawn(move || {
-                    let now = seen.open.fetch_add(1, Ordering::SeqCst) + 1;
-                    seen.most_open.fetch_max(now, Ordering::SeqCst);
-                    let _ = Connection::new(stream, act, Arc::clone(&seen)).run();
-                    seen.open.fetch_sub(1, Ordering::SeqCst);
+                    let _ = Connection::new(stream, act, seen).run();
                 });
             }
         });
@@ -162,6 +160,20 @@ impl Camera {
     pub(crate) fn url(&self) -> String {
         format!("rtsp://{}/stream", self.address)
     }
+}
+
+/// The number of connections to `address` whose peer has not closed. The kernel knows: a thread of ours that still reads from a closed
+/// connection must not count on a busy machine.
+fn open_connections(address: SocketAddr) -> usize {
+    const ESTABLISHED: &str = "01";
+    let port = format!(":{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let is_open = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, _, state) = (fields.next(), fields.next(), fields.next());
+        local.is_some_and(|local| local.ends_with(&port)) && state == Some(ESTABLISHED)
+    };
+    table.lines().filter(is_open).count()
 }
 
 /// A free port that no server listens on.
