@@ -26,7 +26,7 @@ pub(super) struct Echo {
     granted_at: Option<Duration>,
     granted: Vec<PublishKind>,
     /// What came back on this connection.
-    on_echo: Vec<PublishKind>,
+    returned: Vec<PublishKind>,
     is_reported: bool,
     /// A retained `online` has arrived.
     is_kept: bool,
@@ -60,8 +60,8 @@ impl Echo {
 
     /// Records that a publish of this connection has come back. A retained `online` goes to [`Self::kept`] instead.
     pub(super) fn on_echo(&mut self, own: PublishKind) {
-        if !self.on_echo.contains(&own) {
-            self.on_echo.push(own);
+        if !self.returned.contains(&own) {
+            self.returned.push(own);
         }
         self.forget_report();
     }
@@ -112,7 +112,7 @@ impl Echo {
                 PublishKind::Status => !self.has_status,
                 PublishKind::Discovery | PublishKind::Telemetry => true,
             };
-            self.granted.contains(own) && !is_here && !self.on_echo.contains(own)
+            self.granted.contains(own) && !is_here && !self.returned.contains(own)
         })
     }
 
