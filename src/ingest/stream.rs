@@ -348,23 +348,20 @@ impl Ingest {
 
     /// Passes operations to the spool. A chunk's entry precedes its bytes.
     fn spool(&mut self, ops: Vec<Op>) {
+        if ops.is_empty() {
+            return;
+        }
         let mut heads = Vec::new();
-        if !ops.is_empty() {
-            let unreported = &mut self.unreported;
-            let (chunker, assembler, builder, uploads) = (&self.chunker, &self.assembler, &self.builder, &self.uploads);
-            unreported.retain(|&sequence| {
-                let (Some(info), Some(chunk)) = (chunker.info_of(sequence), assembler.get(sequence)) else {
-                    return false;
-                };
-                let request = builder.request(&info, uploads.clock_off().is_some());
-                let entry = Box::new(builder.entry(&info, &request, chunk.input_offset, chunk.began));
-                heads.push(Op::Begin { sequence, entry });
-                false
-            });
+        for sequence in std::mem::take(&mut self.unreported) {
+            let (Some(info), Some(chunk)) = (self.chunker.info_of(sequence), self.assembler.get(sequence)) else {
+                continue;
+            };
+            let request = self.builder.request(&info, self.uploads.clock_off().is_some());
+            let entry = self.builder.entry(&info, &request, chunk.input_offset, chunk.began);
+            let entry = Box::new(entry);
+            heads.push(Op::Begin { sequence, entry });
         }
-        if !ops.is_empty() {
-            self.uploads.spool(heads.into_iter().chain(ops));
-        }
+        self.uploads.spool(heads.into_iter().chain(ops));
     }
 
     fn end(&mut self, info: ChunkInfo, gathered: Assembly, ops: &mut Vec<Op>) {

@@ -56,7 +56,7 @@ pub struct Numbers {
 
 /// The numbers of a playlist by the stored chunks alone.
 #[derive(Clone, Copy, Debug)]
-struct Own {
+pub struct Own {
     media_sequence: u64,
     discontinuity: u64,
     segments: u64,
@@ -67,7 +67,7 @@ struct Own {
 impl Numbers {
     /// Returns media sequence number and discontinuity number of a playlist of `session`, from a listing whose newest chunk was stored at
     /// `newest`.
-    fn give(&mut self, session: &str, own: Own, newest: u64) -> (u64, u64) {
+    pub fn give(&mut self, session: &str, own: Own, newest: u64) -> (u64, u64) {
         let is_older = self.shown.as_ref().is_some_and(|shown| newest < shown.newest);
         if is_older && let Some(before) = self.before.as_mut().filter(|before| before.session == session) {
             return before.extend(own, newest);
@@ -136,12 +136,12 @@ fn in_time<'a>(chunks: &[&'a Chunk]) -> Vec<&'a Chunk> {
     in_time
 }
 
-/// Returns a playlist that follows a running recording at `now` (ns since the Unix epoch), and notes the numbers that it gives. `None`:
-/// there is nothing to follow.
+/// Returns a playlist that follows a running recording at `now` (ns since the Unix epoch), with the numbers that `give` returns, as
+/// [`Numbers::give`] does; it is called once. `None`: there is nothing to follow.
 ///
 /// It shows the [session that runs](running), up to the newest chunk that either follows on or has waited [`LIVE_WAIT`] for those before
 /// it. A chunk stored later than [`LIVE_PATIENCE`] after one with a higher number never enters, so no number is given twice.
-pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>, numbers: &mut Numbers) -> Option<String> {
+pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>, give: impl FnOnce(&str, Own, u64) -> (u64, u64)) -> Option<String> {
     let session = running(chunks)?;
     let mut ours: Vec<&Chunk> = chunks
         .iter()
@@ -176,7 +176,7 @@ pub fn live(chunks: &[Chunk], now: u64, style: Style<'_>, numbers: &mut Numbers)
         breaks: breaks(window),
     };
     let newest = chunks.iter().map(|chunk| chunk.created).max()?;
-    let (media_sequence, discontinuity) = numbers.give(session, own, newest);
+    let (media_sequence, discontinuity) = give(session, own, newest);
     let mut out = head((window, &ours), &ways, media_sequence, Some(discontinuity));
     style.body(&mut out, window, &ways);
     Some(out)

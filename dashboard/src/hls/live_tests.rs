@@ -7,7 +7,7 @@ use crate::index::chunk::tests::{BASE, SECOND, chunk};
 
 /// As one dashboard answers that has given `numbers` before.
 pub(super) fn following(chunks: &[Chunk], now: u64, numbers: &mut Numbers) -> Option<String> {
-    super::live::live(chunks, now, PLAIN, numbers)
+    super::live::live(chunks, now, PLAIN, |session, own, newest| numbers.give(session, own, newest))
 }
 
 fn tag(text: &str, name: &str) -> u64 {

@@ -12,7 +12,7 @@ use super::ask::Question;
 use super::error::ApiError;
 use super::media::By;
 use super::{Shared, Who};
-use crate::hls::live::{self as live_playlist, Numbers};
+use crate::hls::live::{self as live_playlist, Numbers, Own};
 use crate::hls::playlist::{self, Style};
 use crate::index::{Chunk, HOUR};
 use crate::lock::lock;
@@ -29,16 +29,13 @@ const MAX_NUMBERED: usize = 20_000;
 pub(super) struct LiveNumbers(Mutex<HashMap<String, Numbers>>);
 
 impl LiveNumbers {
-    /// Makes a live playlist of a camera. Ids of which nothing is stored are not remembered.
-    fn playlist(&self, camera: &str, chunks: &[Chunk], now: u64, style: Style<'_>) -> Option<String> {
+    /// Gives a live playlist of a camera its numbers: see [`Numbers::give`].
+    fn give(&self, camera: &str, session: &str, own: Own, newest: u64) -> (u64, u64) {
         let mut all = lock(&self.0);
-        let mut numbers = all.get(camera).cloned().unwrap_or_default();
-        let text = live_playlist::live(chunks, now, style, &mut numbers)?;
         if all.len() >= MAX_NUMBERED {
             all.clear();
         }
-        all.insert(camera.to_owned(), numbers);
-        Some(text)
+        all.entry(camera.to_owned()).or_default().give(session, own, newest)
     }
 }
 
@@ -110,7 +107,8 @@ pub(super) async fn live(
         by_proxy: by.is_proxy(),
         made: &made,
     };
-    match shared.live_numbers.playlist(&query.camera, &chunks, now, style) {
+    let give = |session: &str, own, newest| shared.live_numbers.give(&query.camera, session, own, newest);
+    match live_playlist::live(&chunks, now, style, give) {
         Some(text) => {
             if shared.views.begins(&who, &query.camera, std::time::Instant::now()) {
                 tracing::info!(who, camera = query.camera, "playing live");

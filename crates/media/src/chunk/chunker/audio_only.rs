@@ -67,10 +67,7 @@ impl Chunker {
         if let Some(scanner) = &mut self.input.scanner {
             scanner.release(&mut marks);
         }
-        for mark in marks.drain(..) {
-            self.mark(mark, events);
-        }
-        self.input.marks = marks;
+        self.apply(marks, events);
     }
 
     /// Returns whether the chunk has been open for the patience by arrival although its times (`elapsed`, ns) cover less, since

@@ -81,11 +81,16 @@ impl Chunker {
         let outcome = scanner
             .push(data, &mut marks)
             .or_else(|fault| self.replace_scanner(fault, &mut marks, events));
+        self.apply(marks, events);
+        outcome
+    }
+
+    /// Handles the marks of a scanner, and keeps their buffer for the next call.
+    pub(super) fn apply(&mut self, mut marks: Vec<Mark>, events: &mut Vec<Event>) {
         for mark in marks.drain(..) {
             self.mark(mark, events);
         }
         self.input.marks = marks;
-        outcome
     }
 
     /// Replaces a scanner that returned a fault, since it must not be used again.

@@ -50,10 +50,7 @@ impl Chunker {
         if let Some(scanner) = &mut self.input.scanner {
             scanner.give_up(&mut marks);
         }
-        for mark in marks.drain(..) {
-            self.mark(mark, events);
-        }
-        self.input.marks = marks;
+        self.apply(marks, events);
         self.trickle.given_up_after = 0;
         self.begin_with_held(events);
         // Close the chunk as if idle: only closed chunks are uploaded.

@@ -40,7 +40,7 @@ impl SampleEntry {
 }
 
 /// Bytes of a `VisualSampleEntry` before the boxes in it.
-const VISUAL: usize = 78;
+pub(super) const VISUAL: usize = 78;
 /// Bytes of an `AudioSampleEntry` before the boxes in it.
 const AUDIO: usize = 28;
 
@@ -88,7 +88,7 @@ pub(super) fn esds(boxes: &[u8]) -> Option<&[u8]> {
 }
 
 /// Returns the version of the `stsd`, and kind and content of its first entry.
-fn first(stsd: &[u8]) -> Option<(u8, FourCc, &[u8])> {
+pub(super) fn first(stsd: &[u8]) -> Option<(u8, FourCc, &[u8])> {
     let mut fields = Fields(stsd);
     let (version, _) = fields.full_box()?;
     fields.u32()?;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::boxes::{Fields, Header, Parsed, children, find, header};
 use super::moov::{Movie, TrackConfig};
-use super::sample_entry::{audio_entry, esds};
+use super::sample_entry::{VISUAL, audio_entry, esds, first};
 use crate::container::Track;
 use crate::container::nal::VideoCodec;
 use crate::container::samples::sps::Size;
@@ -85,9 +85,8 @@ fn configure(moov: &[u8], movie: &Movie) -> Vec<Reading> {
 
 /// Returns the codec of the first entry of an `stsd`.
 fn entry(stsd: &[u8], is_video: bool) -> Option<Codec> {
-    let (kind, body) = children(stsd.get(8..)?).next()?.ok()?;
-    // VisualSampleEntry has 78 bytes before its boxes.
-    let boxes = if is_video { body.get(78..)? } else { audio_entry(stsd)?.1 };
+    let (_, kind, body) = first(stsd)?;
+    let boxes = if is_video { body.get(VISUAL..)? } else { audio_entry(stsd)?.1 };
     let inner = |kind: &[u8; 4]| find(boxes, kind).map(Bytes::copy_from_slice);
     let codec = match &kind {
         b"avc1" | b"avc3" => inner(b"avcC").map(Codec::H264),
@@ -256,9 +255,8 @@ impl<'a> Run<'a> {
             self.at = self.base.checked_add_signed(offset)?;
         }
         let mut first_flags = if flags & 0x04 != 0 { Some(fields.u32()?) } else { None };
-        let is_alike = flags & 0xf00 == 0;
         // A `trun` of 20 bytes may claim 2^32 samples. Those that no player is given are passed over without a loop.
-        if is_alike && (self.size == 0 || track.is_none()) {
+        if flags & 0xf00 == 0 && (self.size == 0 || track.is_none()) {
             return self.skip(count, chunk);
         }
         for _ in 0..count {
