@@ -34,7 +34,9 @@ impl UploadQueue {
         self.lock().disk.as_ref().is_some_and(|disk| disk.phase.abandoned().is_some())
     }
 
-    /// Starts the drain at EOS or when the element leaves PAUSED: remaining chunks are sent now, until the deadline `until`.
+    /// Starts the drain at EOS or when the element leaves PAUSED: remaining chunks are sent now, until the deadline `until`. After a
+    /// refusal that ends the recording nothing is sent: nobody waits for it, so it would be aborted, and might be stored all the
+    /// same although it is reported as lost.
     pub fn ending(&self, status: Status, until: Instant) {
         let mut state = self.lock();
         state.health.ending(status);
@@ -42,7 +44,10 @@ impl UploadQueue {
             began: self.now(),
             until: self.ns(until),
         };
-        state.scheduler.set_draining(Some(drain));
+        // Not asked of the engine: the ERROR is on the bus, and may be answered, before the engine knows of it.
+        if !state.health.has_ended_recording() {
+            state.scheduler.set_draining(Some(drain));
+        }
         state.poll(self.now());
         drop(state);
         self.publish();
@@ -162,5 +167,48 @@ impl UploadQueue {
         // `notify_waiters` leaves no permit for later waiters; `has_stopped` checks `stopped` after it has registered.
         self.stop_wake.notify_waiters();
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::upload::attempt::Attempted;
+    use crate::upload::completion::{Confirmed, Due};
+    use crate::upload::tests::{chunk, error, limits};
+    use gcstreamer_storage::Class;
+
+    /// Returns the chunks that are to be sent now.
+    fn due(uploads: &UploadQueue) -> Vec<Ticket> {
+        let Due::Send { chunks, .. } = uploads.due() else {
+            panic!("it has stopped")
+        };
+        chunks.into_iter().map(|(ticket, _)| ticket).collect()
+    }
+
+    /// Refuses a chunk, ends the recording, and returns how many attempts are due then.
+    fn attempts_after_a_refusal(class: Class, uploads: &UploadQueue) -> usize {
+        uploads.queue(chunk(0, 10));
+        let [ticket] = due(uploads)[..] else { panic!("one chunk") };
+        let refused = Attempted::Failed {
+            error: error(class),
+            name: None,
+            warning: None,
+        };
+        uploads.finished(ticket, refused, Confirmed::No);
+        assert_eq!(due(uploads), []);
+        uploads.ending(Status::Draining, Instant::now() + Duration::from_secs(30));
+        due(uploads).len()
+    }
+
+    #[test]
+    fn a_refusal_that_ends_the_recording_is_not_followed_by_an_attempt_that_nobody_waits_for() {
+        let new = || UploadQueue::new(limits(1000, 1), 1, Box::new(|| {}));
+        assert_eq!(attempts_after_a_refusal(Class::Permanent, &new()), 0);
+        assert_eq!(attempts_after_a_refusal(Class::Auth, &new()), 0);
+        // The end of a recording that continues in spite of refusals tries once more.
+        assert_eq!(attempts_after_a_refusal(Class::Permanent, &new().outlasting_refusals()), 1);
     }
 }

@@ -225,6 +225,11 @@ impl Health {
         self.refused
     }
 
+    /// Whether a refusal was an ERROR, which ends the recording.
+    pub fn has_ended_recording(&self) -> bool {
+        self.refused && !self.goes_on_refused()
+    }
+
     /// Returns the error text of the last failure.
     pub fn reason(&self) -> &str {
         &self.reason
