@@ -301,3 +301,53 @@ fn rings_are_found_in_every_way_of_writing_an_import() {
     let ring: Vec<String> = ["x::a", "x::b", "x::c"].map(str::to_owned).into();
     assert_eq!(rings("x", &imports), [ring].into());
 }
+
+/// The modules that a file declares, other than those of its tests.
+fn declared(source: &str) -> Vec<&str> {
+    let mut is_for_tests = false;
+    let mut declared = Vec::new();
+    for line in source.lines() {
+        let module = line.strip_suffix(';').and_then(|line| line.split_once("mod "));
+        if let Some((visibility, name)) = module
+            && (visibility.is_empty() || visibility.starts_with("pub"))
+            && !is_for_tests
+        {
+            declared.push(name);
+        }
+        // Other attributes may stand between this one and the module.
+        is_for_tests = line.starts_with("#[cfg(test)]") || (is_for_tests && line.starts_with("#["));
+    }
+    declared
+}
+
+/// `tests/…`, `tests.rs`, `tests_hostile.rs`
+fn is_of_tests(file: &Path) -> bool {
+    let below = file.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
+    below.iter().any(|part| part.to_str().unwrap().starts_with("tests"))
+}
+
+#[test]
+fn a_file_with_modules_begins_with_what_each_of_them_is_for() {
+    let mut files = Vec::new();
+    for folder in ["src", "crates", "recorder/src", "dashboard/src"] {
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut files);
+    }
+    let (mut missing, mut count) = (Vec::new(), 0);
+    for file in files.iter().filter(|file| !is_of_tests(file)) {
+        let source = std::fs::read_to_string(file).unwrap();
+        let head: String = source.lines().take_while(|line| line.starts_with("//!")).collect();
+        for name in declared(&source) {
+            count += 1;
+            let is_there = head
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .any(|text| text.split(['@', ':']).any(|part| part == name));
+            if !is_there {
+                missing.push(format!("{}: {name}", file.display()));
+            }
+        }
+    }
+    assert!(count > 150, "{count}");
+    assert!(missing.is_empty(), "{missing:#?}");
+}

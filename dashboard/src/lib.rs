@@ -10,7 +10,8 @@
 //! - [`hls`]: playlists and remuxing (PURE).
 //! - [`mqtt`]: what the cameras report.
 //! - [`media`]: remuxed chunks and pictures, cached in bounded memory.
-//! - [`http`]: the server. [`page`]: the page's files, built from `web/`. [`systemd`]: readiness and watchdog.
+//! - [`http`]: the server. [`app`]: what its requests share. [`page`]: the page's files, built from `web/`.
+//! - [`systemd`]: readiness and watchdog. [`clock`]: the wall clock, which tests replace. `lock`: locks that outlast a panic.
 
 pub mod app;
 pub mod auth;

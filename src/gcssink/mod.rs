@@ -3,6 +3,7 @@
 //! The GStreamer shell around [`crate::ingest`] and [`crate::upload`]: it copies settings, passes buffers, events and state
 //! changes to the engine, and translates the engine's messages into GStreamer's.
 //!
+//! - `imp` — virtual methods, properties, signals
 //! - `settings` — the properties
 //! - `validate` — settings checked and converted, or an error with the next step
 //! - `session` — the engine and its GStreamer side, while the element runs

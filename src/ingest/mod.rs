@@ -1,7 +1,7 @@
 //! The engine between a buffer and a queued chunk. Names no GStreamer: the element is a shell around it, and `tests/outage.rs`
 //! drives it without one, on virtual time.
 //!
-//! - [`Engine`]: one session. Called by the streaming thread, the timers and the state changes.
+//! - `engine`: [`Engine`], one session. Called by the streaming thread, the timers and the state changes.
 //! - [`stream`]: [`stream::Ingest`], from bytes to chunks: chunker, assembling, transfer to queue or spool.
 //! - [`object`]: the object of a chunk: name, metadata, properties, and its entry in the spool.
 //! - `push`: the path of a buffer, a large one in parts. `room`: what to do when the memory is full; `held`: how long the stream

@@ -7,7 +7,8 @@
 //! - `imp` — pads, states, properties, signals
 //! - `counters` — what the streaming thread counts, without a lock
 //! - `camera_clock` — the camera's clock, passed on to the sink
-//! - `session` — what exists while the element runs: reporter, link, timer
+//! - `session` — what exists while the element runs: reporter, link, timer; `link_start` — starts the link in a thread of its own,
+//!   since its files may be on a disk that hangs
 //! - `link_listener`, `inbox`, `command_queue` — from the link's reports to the reporter and downstream
 //! - `bus_watch` — the top-level bus; `downstream` — the gcssinks behind the element
 //! - `messages` — what is posted or emitted; `debug` — the debug category

@@ -11,6 +11,8 @@
 //!   process.
 //! - [`Leftovers`]: the sessions of earlier processes, taken over one by one. [`adopt()`]: all of them at once.
 //! - [`lane`]: threads for the calls to a disk that may hang; [`watched`]: a disk whose every call runs there.
+//! - `session`, `folder`, `open`, `stored`, `adopt`: where these types are. `earlier`: chunks that this process left itself.
+//! - `reader`, `records`, `inspect`: read a chunk file. `error`: what can go wrong.
 //! - `quota`, `usage`: how much disk is used, by the sinks of this process and by the others that share the folder.
 //! - `boot`: which boot of the machine this is.
 //!

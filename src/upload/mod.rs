@@ -5,19 +5,21 @@
 //! - [`attempt`]: one attempt to store one chunk, and what a refusal means (412, a damaged object, another name); [`marks`]: the
 //!   evidence for that.
 //! - `hang` PURE: a disk that does not answer.
-//! - [`queue`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on (`memory`, `drain`).
+//! - [`queue`]: the shared side of one sink: memory, queue, counters; what the streaming thread waits on (`memory`, `drain`), and
+//!   the driver's side (`completion`).
 //!   `state`, `charges`, `disk_state`: what is under its lock. `moves` PURE: which chunks move to disk.
 //! - `shelf`, `shelving` PURE: the middle of a long backlog on disk, which is queued as the backlog shrinks.
 //! - `leftovers`: only a few of the sessions that earlier processes left are held at once (`held`).
+//! - [`destination`] PURE: whether a chunk of the spool gets this sink's credentials.
 //! - `parked`: when the process last tried the destinations that get no credentials.
 //! - [`driver`]: the task that executes the scheduler's actions. It never calls into GStreamer.
 //!
 //! - [`chunk`], [`ticket`], [`report`], [`life`]: the types they share.
-//! - [`spooler`]: the task that writes chunks to disk, [`spool_writer`] its blocking side. [`spooled_chunk`]: chunks of the spool
-//!   as objects. [`redate`] PURE: corrects dates.
+//! - [`spooler`]: the task that writes chunks to disk, [`spool_writer`] its blocking side, [`ops`] what they exchange.
+//!   [`spooled_chunk`]: chunks of the spool as objects. [`redate`] PURE: corrects dates.
 //!
 //! - [`recovery`]: the spool of a session. `adopter`: adopts what earlier sessions left in it; `notices` PURE: its warnings.
-//!   [`writers`]: the connections to Cloud Storage.
+//!   [`spool_folder`]: the figures of its folder, open or not. [`writers`]: the connections to Cloud Storage.
 //!
 //! A chunk is in exactly one place: gathering → queued → (spooled) → in flight → uploaded | dropped.
 

@@ -5,6 +5,7 @@
 //!
 //! - [`container`]: one scanner for each format; codecs, NAL units, detection.
 //! - [`chunk`]: where a chunk begins and ends, and the UTC time of its first unit.
+//! - `promises`: what scanners and chunkers promise for any input; tests and fuzz targets call it.
 
 pub mod chunk;
 pub mod container;

@@ -8,13 +8,14 @@
 //! - `backoff` PURE: how long to wait after a failure.
 //! - `key` PURE: reads a private key from a PEM text; wraps SEC1 into PKCS#8.
 //! - `jwt`: the token of a device. The only file here that names `jsonwebtoken`.
-//! - `tls`: our own rustls configuration. `pinned`: trust in a broker's own certificate, and in common names. `der` PURE: values
-//!   of a certificate. `connect_options`: everything that is read from files before a connection.
+//! - `tls`: our own rustls configuration. `pinned`: trust in a broker's own certificate, and in common names. `version1` PURE: its
+//!   certificate of X.509 version 1. `der` PURE: values of a certificate. `connect_options`: everything that is read from files
+//!   before a connection.
 //! - `error_text` PURE: describes why a connection failed and what to do. `probe`: finds out what listens on a port that is not a
 //!   broker's.
 //! - `dial`: connects to the first of a broker's addresses that answers.
 //! - `rumqtt`: one connection. The only module that names `rumqttc`.
-//! - `driver`: the task that carries out what `link` decides.
+//! - `driver`: the task that carries out what `link` decides. `shared`: what it shares with the callers.
 //! - `subscriber`: a client that only listens, for a dashboard.
 //! - `publish_interval`: when a client's states were last published, beyond the life of its link.
 //!

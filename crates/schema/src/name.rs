@@ -2,6 +2,9 @@
 //!
 //! PURE. `strftime` conversions are those of `jiff::fmt::strtime`, applied to the capture start in UTC; placeholders are
 //! `{device} {session} {seq} {ext}`. Limits of names: Cloud Storage "About objects", object name requirements.
+//!
+//! `read`: from a name to its parts, and the prefixes of listings, with `pattern` (matches a name against a template) and
+//! `moment` (the time in it).
 
 use crate::limits::check_object_name;
 use crate::time::strftime;

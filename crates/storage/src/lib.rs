@@ -12,6 +12,16 @@
 //! 3. Success means that the server named a generation and exactly the size and checksum of the bytes given.
 //! 4. No returned text contains a token, a key, a signature or a password.
 //! 5. The payload is not copied, except to join pieces below 64 KiB.
+//!
+//! - `writer`: one attempt to store an object, as `single_shot` (one request) or `resumable` (a session). `object_api`:
+//!   describes and deletes one. `reader`: lists and reads, with the pages of `listing`. `public`: a public file. `signed`:
+//!   signed URLs.
+//! - `body`: the bytes of an object, in memory or in a file. `body_source`: hands them to the HTTP client.
+//! - `endpoint`, `error`, `error_text`: where credentials may go; what an answer means; texts without secrets.
+//! - `credentials`: how requests are authorised. `metadata_server`, `token_wait`, `own_tasks`: its tokens, how long they are
+//!   waited for, and the end of the tasks that fetch them.
+//! - `client_pool`, `http_client`: connections and tokens that many sinks share. `watchdog`: ends an attempt without
+//!   progress.
 
 use std::collections::BTreeMap;
 use std::future::Future;

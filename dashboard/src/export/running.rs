@@ -2,6 +2,8 @@
 //!
 //! All connections that ask for one plan are one export, because browsers, players and download managers ask for one file by many
 //! ranges. They share a place and one first pass. Plans are cached in bounded memory.
+//!
+//! `places`: how many run at once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -3,6 +3,8 @@
 //! PURE. Pictures have 90 kHz ticks. Sound has the ticks of its sampling rate, however the container rounded its times: each
 //! frame begins where the one before ends, unless frames are missing. Sources: ISO/IEC 14496-12, 14496-14, 14496-15, the ISO
 //! Media File Format Bindings of the VP codecs and of AV1.
+//!
+//! `boxes`: the header of an MP4. `audio`, `silence`: the places of sound, and what fills its pauses.
 
 use bytes::Bytes;
 use gcstreamer_media::container::samples::{Codec, Sample, SampleTrack, Samples, SamplesError};

@@ -1,4 +1,8 @@
 //! The server: routes, the checks in front of all of them, and the shutdown.
+//!
+//! - `api`, `hls`, `media`, `export`, `files`: what is served: JSON, playlists, bytes, exports, the page and its login.
+//! - `ask`, `range` PURE, `error`: parameters of requests, the header `Range`, errors as JSON.
+//! - `serving`: connections. `views`: who watches which camera live.
 
 use std::future::Future;
 use std::sync::Arc;

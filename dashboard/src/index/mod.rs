@@ -3,6 +3,14 @@
 //! The bucket is the only source: nothing is remembered that a listing does not show. Names of the default template hold the
 //! hour, so a day is 24 short listings in parallel instead of nine long ones in a row. The decisions (what a chunk is, what a gap
 //! is, which hours to list again) are pure and in files of their own; this file lists and caches.
+//!
+//! - `discover`, `first`, `newest`, `edges`: from few short listings: which cameras there are, the first object that fulfils
+//!   a condition, the newest chunk of each camera, the chunks around a window of time.
+//! - `days`, with `names` PURE: whole days, from names where these are enough.
+//! - `cache`, with `freshness` PURE: cached listings, and how long each is valid.
+//! - `chunk`: a listed object, checked. `reading`: its bytes.
+//! - `runs`, `timeline` PURE: what was recorded and what is missing. `badge`, `report` PURE: the state of a camera, from the
+//!   bucket and from what the camera reports over MQTT.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -10,6 +10,8 @@
 //! started. A camera that sends nothing therefore creates no session of `gcssink`.
 //!
 //! [`Recording::play`], [`Recording::assemble`] and `end` block on GStreamer: the runner calls them in threads of their own.
+//!
+//! `branches` is the left side, `build` the right one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -2,8 +2,8 @@
 //! environment.
 //!
 //! - [`load`] reads a file and reports all its faults; [`from_environment`] does the same for `RTSP_URL` and related variables.
-//! - `fault`, `section`, `read`, `address`, `fingerprint` PURE: places of faults, typed tables, meanings of keys, stream
-//!   addresses, certificates.
+//! - `fault`, `section`, `read`, `address`, `fingerprint`, `environment` PURE: places of faults, typed tables, meanings of keys,
+//!   stream addresses, certificates, variables as a file.
 //! - `link` PURE: the settings of a link to the broker.
 //! - `files`: checks the files that a configuration names. [`Secret`]: a password, read when it is used.
 

@@ -3,7 +3,8 @@
 //! Its rules: bytes are durable after `sync_data`, names after `sync_dir` of their folder; a rename is atomic. [`SimDisk::crash`]
 //! keeps what is durable and, of the rest, what chance keeps: writes whole, torn, or as zeros; names in any choice.
 //! [`SimDisk::kill`] keeps everything, durable or not, as the end of a process does. After a failed `sync_data` the bytes are
-//! still there to be read, and no later sync makes them durable.
+//! still there to be read, and no later sync makes them durable. `operations`: what a spool asks of
+//! it.
 
 mod operations;
 

@@ -19,6 +19,9 @@
 //! 7. Parked chunks ([`Elsewhere::Parked`]) are tried once an hour for each destination, one upload at a time for all of them,
 //!    and give way to everything else. After a success the next one follows at once. A parked chunk is not pending, does not age
 //!    and never expires.
+//!
+//! Files: `link` and `link_key` are the records of a destination, `index` sorts its chunks, `choose` decides what is sent
+//! next, `outcome` what the end of an attempt means.
 
 use std::collections::{BTreeMap, BTreeSet};
 

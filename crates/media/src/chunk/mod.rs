@@ -2,6 +2,11 @@
 //!
 //! PURE: bytes, times and settings in, [`Event`]s out. [`Chunker`] drives a container scanner over the input and splits it
 //! into chunks that each play alone; init of chunk 0 plus all payloads is the input, byte for byte.
+//!
+//! - `chunker`: cuts, with `timeline` (one time line although timestamps jump), `clock` (the UTC time of a unit), `frames`
+//!   (how long a chunk is) and `info` (the metadata of a chunk).
+//! - `assembler`, `byte_queue`: from events to whole chunks with checksums.
+//! - `replay`: a chunk whose end was lost, from its bytes.
 
 use bytes::Bytes;
 

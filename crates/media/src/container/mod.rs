@@ -13,6 +13,12 @@
 //! 4. The first [`Unit`] is where the input's head ends; the bytes before it are exactly its `init` (except where a
 //!    container's head has to be neutralised, see `matroska`).
 //! 5. Damaged bytes are skipped: the scanner emits a [`MarkKind::Damage`] at the first of them, then units again.
+//!
+//! - `detect`: which container it is. `flv`, `fmp4`, `matroska`, `mpegts`, `raw`: a scanner for each.
+//! - `feed`, `unwrap`, `work`: what the scanners share: whole items from any slices, times of limited width, a count of the
+//!   work.
+//! - `nal`, `sets`, `fields`, `codec`: coded pictures: key frames, parameter sets, fields of one frame, names of codecs.
+//! - `samples`: the samples of a whole chunk, for another container.
 
 use std::sync::Arc;
 

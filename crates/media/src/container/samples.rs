@@ -4,6 +4,9 @@
 //! PURE. Works on a chunk's bytes from front to end: header, payload. Unlike a scanner it reads all of the payload, and it needs
 //! the complete chunk. For every container, the NAL units of H.264 and H.265 are returned behind lengths, not start codes, and
 //! AV1 without temporal delimiters.
+//!
+//! `whole` makes whole pictures of what the container calls samples. `coded`, `vpx`, `av1`, `sps`: decoder configurations,
+//! from the container or from the pictures; `bits` reads their headers.
 
 use bytes::Bytes;
 

@@ -3,6 +3,9 @@
 //! PURE: it takes [`Event`]s and returns [`Action`]s; time is an argument on any monotonic scale, jitter comes from a seed. After
 //! every event, and whenever [`LinkState::poll_timeout`] has passed, call [`LinkState::poll`] until it returns `None`. The
 //! documentation of the crate has the rules; their tests are here.
+//!
+//! `event`: its input and output. `publish_queue`: what waits to be published. `subscriptions`, `echo`, `broker_limit`: the
+//! topics of a connection, whether our messages come back, and how large they may be.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -14,6 +14,8 @@
 //!   continues where the other has ended.
 //! - **Times that freeze**: after a second of equal ones, arrival counts.
 //! - **Lengths** count as far as other units confirm them: a length that is too long does not move any time.
+//!
+//! `lane` follows one track; `seam` decides whether units of a track meet.
 
 mod lane;
 mod seam;

@@ -5,6 +5,10 @@
 //!
 //! A file header in mid-stream (two recordings sent one after the other) begins a new chunk. That chunk then opens with its own
 //! header.
+//!
+//! - `tag`, `extended`, `pictures`: the headers of tags and of their data. `header`: the header of a chunk.
+//! - `prefix`: what a picture begins with, in tags of their own. `times`: the timestamps. `unsure`: sizes that may be wrong.
+//! - `samples`: the samples of a chunk.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -15,6 +15,9 @@
 //!   fragments that name file offsets ([`Fault::BaseDataOffset`]).
 //! - **Damage** before the first fragment, including an unreadable `moov`, is payload of the first chunk. After an impossible
 //!   box header, reading continues at the next plausible `moof`, `moov`, `ftyp` or `styp`.
+//!
+//! Files: `top` and `boxes` walk the boxes, `init_segment` and `moov` read the head, `sample_entry` the codec, `moof` a
+//! fragment; `lookahead` and `pending` hold fragments back until they are classified; `samples` reads the samples of a chunk.
 
 mod boxes;
 mod init_segment;

@@ -11,6 +11,9 @@
 //! - A head in mid-stream (concatenated streams) is payload: the unit there has an empty `init`.
 //! - A change of in-band parameter sets inside a Cluster of known size causes no cut: no chunk can begin there, and the payload
 //!   contains the sets anyway.
+//!
+//! Files beside these: `ebml` reads elements, `tracks` the streams, `block` a block; `held` holds blocks back until they are
+//! classified; `unsure` handles sizes that may be wrong; `samples` reads the samples of a chunk.
 
 mod block;
 mod cluster;

@@ -9,7 +9,8 @@
 //!
 //! Layers: [`sync`] finds packets, [`packet`] reads their headers, [`demux`] sorts them, [`psi`] and [`tables`] follow PAT and
 //! PMT, [`units`] (with [`examine`], [`pes`], [`picture`], [`mpeg4`], [`packing`], [`audio_stream`], [`names`] and [`stream`])
-//! classifies access units, [`reorder`] sorts the marks.
+//! classifies access units, [`reorder`] sorts the marks. Beside them, [`audio`] computes durations, and [`samples`] with
+//! [`access_units`] reads the samples of a chunk.
 
 mod access_units;
 mod audio;

@@ -3,6 +3,8 @@
 //!
 //! PURE. Sources: ITU-T H.264 (7.3.1, 7.4.1, D.1.8), H.265 (7.3.1.2, table 7-1), RFC 6386 (VP8, 9.1), the VP9 bitstream
 //! specification (6.2), the AV1 bitstream specification (5.3, 5.9).
+//!
+//! `framing` finds the NAL units, `kind` reads what they are, `obu` does both for VP9 and AV1.
 
 mod framing;
 mod kind;
