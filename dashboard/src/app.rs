@@ -23,6 +23,7 @@ use crate::mqtt::{Broker, Known};
 use crate::settings::{Auth, Settings};
 
 /// How long a board is valid, ns.
+// Of the bucket nothing newer can be shown sooner: newest chunks are cached for the same time (`NEWEST_FOR`).
 const BOARD_FOR: u64 = 2_000_000_000;
 /// Time after which the missing seconds of today are counted again, ns.
 const MISSING_FOR: u64 = 60_000_000_000;
@@ -149,6 +150,7 @@ impl App {
             })
             .buffer_unordered(PARALLEL);
         let mut states: Vec<CameraState> = states.try_collect().await?;
+        // By id within a badge: the states arrive in any order, and cameras must not change places from board to board.
         states.sort_by(|a, b| (a.badge, &a.id).cmp(&(b.badge, &b.id)));
         Ok(Arc::new(states))
     }
@@ -162,6 +164,7 @@ impl App {
         };
         let listed = self.listed.get(&id);
         let is_enabled = listed.is_none_or(|camera| camera.enabled);
+        // The broker may still retain the last report of a camera that is not enabled any more: it does not count.
         let reported = self
             .known
             .reports()
@@ -200,6 +203,7 @@ impl App {
         let now = self.clock.now();
         let due = board
             .iter()
+            // Of these nothing is missing: the bucket never had any of it, or it is not recorded on purpose.
             .filter(|state| state.badge != Badge::NeverSeen && state.badge != Badge::Stopped)
             // Skips a camera with too many objects: its timeline could not be listed either.
             .filter(|state| state.badge != Badge::Unknown || state.last_stored.is_some())

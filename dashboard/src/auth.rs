@@ -102,6 +102,7 @@ impl Auth {
                     .and_then(|value| value.split_once(' '))
                     // The scheme is case-insensitive: RFC 9110 section 11.1.
                     .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
+                    // RFC 9110 section 11.4 allows several spaces behind the scheme.
                     .map(|(_, given)| given.trim_start_matches(' '))
                     .is_some_and(|given| same(given, token));
                 let cookies = shown
@@ -120,6 +121,7 @@ impl Auth {
     /// Returns the `Set-Cookie` for a login with the token `given`. `None`: it is wrong, or this mode has no token.
     pub fn log_in(&self, given: &str, is_secure: bool) -> Option<String> {
         let Self::Token(token) = self else { return None };
+        // Not on loopback: there is no TLS there, and browsers may refuse a Secure cookie over plain HTTP.
         let secure = if is_secure { "; Secure" } else { "" };
         same(given, token).then(|| {
             format!(

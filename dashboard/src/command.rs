@@ -174,11 +174,13 @@ struct Unfinished {
 impl Unfinished {
     fn create(becomes: &Path) -> Result<Self, Failure> {
         let fault = |text: String| Failure::Other(format!("{}: {text}", becomes.display()));
+        // The rename at the end would put a file in the place of a device such as /dev/null.
         if std::fs::metadata(becomes).is_ok_and(|known| !known.is_file()) {
             return Err(fault("is there, and no file".into()));
         }
         let mut name = OsString::from(".");
         name.push(becomes.file_name().unwrap_or_default());
+        // The process id keeps apart two exports that run at once into the same file.
         name.push(format!(".{}.unfinished", std::process::id()));
         let path = becomes.with_file_name(name);
         std::fs::File::create(&path).map_err(|error| fault(error.to_string()))?;
@@ -236,6 +238,7 @@ impl Shown {
 
 impl Drop for Shown {
     fn drop(&mut self) {
+        // The line has no line break: what is printed next would stand behind it.
         if self.percent.is_some() {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
@@ -247,6 +250,7 @@ impl Drop for Shown {
 /// # Errors
 /// [`Failure`]: a file cannot be read.
 pub fn verify(flags: &VerifyFlags) -> Result<bool, Failure> {
+    // A usage error, for exit status 2: 1 means that the file is not whole.
     let fault = |path: &Path, error: &dyn std::fmt::Display| Failure::Usage(format!("{}: {error}", path.display()));
     let text = std::fs::read(&flags.manifest).map_err(|error| fault(&flags.manifest, &error))?;
     let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| fault(&flags.manifest, &error))?;

@@ -92,6 +92,7 @@ impl Media {
     /// [`MediaError`].
     pub async fn remuxed(&self, index: &Index, chunk: &Chunk) -> Result<Arc<Remuxed>, MediaError> {
         let key = (chunk.name.clone(), chunk.generation, false);
+        // Locked before the semaphore: viewers who wait for the same chunk must not hold the permits meanwhile.
         let slot = self.slots.slot(&format!("{}\0{}", chunk.generation, chunk.name));
         let _turn = slot.lock().await;
         if let Some(Cached::Remuxed(remuxed)) = self.get(&key) {
@@ -173,6 +174,7 @@ impl Media {
         cached.retain(|(known, _)| *known != key);
         cached.push_back((key, value));
         let mut sum: usize = cached.iter().map(|(_, value)| value.len()).sum();
+        // The newest stays, even if it alone is over the limit: a player asks for the header and the media one after the other.
         while sum > MAX_KEPT && cached.len() > 1 {
             sum -= cached.pop_front().map_or(0, |(_, value)| value.len());
         }

@@ -354,6 +354,7 @@ fn keys_from(text: &str) -> Source {
 fn token(path: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("--auth token:{}: {error}", path.display()))?;
     let token = text.strip_suffix('\n').unwrap_or(&text);
+    // Editors on Windows end lines with CR LF.
     let token = token.strip_suffix('\r').unwrap_or(token);
     if token.len() < MIN_TOKEN {
         return Err(format!(
@@ -362,6 +363,7 @@ fn token(path: &Path) -> Result<String, String> {
             token.len()
         ));
     }
+    // Headers are read as ASCII: any other token could never be sent as `Authorization`.
     if token.chars().any(|c| c.is_control() || !c.is_ascii()) {
         return Err(format!(
             "--auth token:{}: the token holds a line break, or what is not ASCII",

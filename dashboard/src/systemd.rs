@@ -20,6 +20,7 @@ pub fn serves(address: SocketAddr) {
         return;
     };
     tokio::spawn(async move {
+        // Half of the period, as sd_watchdog_enabled(3) recommends.
         let mut ticks = tokio::time::interval(period / 2);
         loop {
             ticks.tick().await;

@@ -40,6 +40,7 @@ const MOST_FILES: u64 = 1 << 20;
 const FILES: u64 = 100;
 const FILES_OF_A_CAMERA: u64 = 10;
 /// How much time systemd is asked to allow for the end.
+// More than `fleet` takes at most: 20 s of uploads, and 8 s until the pipelines have ended.
 const END_MICROSECONDS: u32 = 40_000_000;
 
 /// Why the process ended without a request.
@@ -172,6 +173,7 @@ struct App {
 
 impl App {
     async fn run(config: Config, file: Option<&Path>, mut signals: Signals) -> Result<(), RunError> {
+        // First: if the address is taken, the recorder ends before any camera is connected.
         let listener = match config.listen {
             Some(address) => Some(bind(address).await.map_err(|(what, source)| system(what)(source))?),
             None => None,
@@ -191,8 +193,10 @@ impl App {
         app.server.serve(listener, &app.sources());
         let count = app.config.cameras.len();
         tracing::info!(cameras = count, version = env!("CARGO_PKG_VERSION"), "the recorder runs");
+        // Not only after the first pictures, as `/readyz`: a camera that is away must not make the start of the unit fail.
         notify(&[NotifyState::Ready]);
         let mut health_ticks = tokio::time::interval(CHECK_EVERY);
+        // A check may take seconds (`health`). Ticks that it misses are not made up for.
         health_ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let why = loop {
             tokio::select! {
@@ -244,6 +248,7 @@ impl App {
         let now: Vec<_> = reports.iter().map(|report| (report.id.clone(), report.state)).collect();
         let mut out = std::io::stdout();
         if out.is_terminal() && (now != self.shown || self.seconds.is_multiple_of(TABLE)) {
+            // Not `print!`, which panics if the terminal is gone.
             let _ = write!(out, "\n{}", status::table(reports, SystemTime::now()));
             let _ = out.flush();
         }
@@ -252,6 +257,7 @@ impl App {
 
     /// Handles SIGHUP: reads the file again and applies it. If it has any fault, nothing changes.
     async fn reload(&mut self, file: Option<&Path>) {
+        // systemd waits for READY=1 after this, so every way out of this function sends it (sd_notify(3)).
         if let Ok(monotonic) = NotifyState::monotonic_usec_now() {
             notify(&[NotifyState::Reloading, monotonic]);
         }

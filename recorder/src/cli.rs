@@ -40,6 +40,7 @@ pub enum Command {
         /// The configuration
         file: PathBuf,
         /// Only what keeps `run` from starting: not what keys hold, which it waits for
+        // For the script of the package: after an update it restarts a recorder only with a configuration that `run` takes.
         #[arg(long, hide = true)]
         as_run: bool,
     },

@@ -20,6 +20,7 @@ use crate::presence::Presence;
 use crate::{memory, shard, spread};
 
 /// How long chunks are uploaded at the end: without a spool, and with one, where only uploads in flight should finish.
+// With `END` less than the half minute that the manual page promises.
 const UPLOAD: Duration = Duration::from_secs(20);
 const UPLOAD_SPOOLED: Duration = Duration::from_secs(4);
 /// How much longer the pipelines may take to end.
@@ -128,6 +129,7 @@ impl Fleet {
     pub fn apply(&mut self, config: &Config) -> Result<(), String> {
         let cameras = ours(config, &self.host)?;
         let storage = Storage::of(config, &self.host);
+        // Before anything else changes, because this can fail.
         if config.broker != self.broker || storage.availability != self.storage.availability {
             Presence::replace(&mut self.presence, config, &self.host)?;
             self.broker.clone_from(&config.broker);
@@ -136,6 +138,7 @@ impl Fleet {
         self.storage = Arc::new(storage);
         if is_moved {
             if let Some(leftovers) = self.leftovers.take() {
+                // The total of `/metrics` must not decrease, and the next leftovers count from 0.
                 self.past_retries += leftovers.retries();
                 // `stop` may block on its sink for seconds.
                 std::thread::spawn(move || leftovers.stop());
@@ -169,6 +172,7 @@ impl Fleet {
                 });
             }
         }
+        // Nothing is ever sent through `done`: it is `Empty` until the task drops its end.
         self.leaving
             .retain_mut(|leaving| leaving.done.try_recv() == Err(oneshot::error::TryRecvError::Empty));
         // Disabled cameras have a report but no task, so they are not in `running`.

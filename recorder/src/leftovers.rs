@@ -78,6 +78,7 @@ fn take_over(current: &Mutex<Arc<Storage>>, stop: &AtomicBool, retries: &AtomicU
         Ok(sink) => {
             // Never warn of a missing first key unit: this sink gets no data.
             sink.set_property("startup-timeout", 0u64);
+            // The end of the recorder waits for this. Chunks that are not stored by then stay in the spool.
             sink.set_property("shutdown-timeout", 1_000_000_000u64);
             pipeline.add(&sink).is_ok().then_some(sink)
         }

@@ -213,6 +213,7 @@ fn reasons(families: &mut Families, reports: &[Report]) {
         // values would raise an alert for ever.
         if report.state != State::Stopped {
             for reason in StartReason::ALL {
+                // Only to create them. Dropped at once: what is returned locks the whole family.
                 drop(gaps.get_or_create(&because(report, reason)));
                 drop(reconnects.get_or_create(&because(report, reason)));
             }

@@ -73,10 +73,12 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> 
     /// Wakes the posting thread to look for posts.
     pub(crate) fn wake(self: &Arc<Self>) {
         let Some(element) = self.element.upgrade() else { return };
+        // One drain at a time: GStreamer's pool has several threads, and two drains would mix up the order.
         if std::mem::replace(&mut self.lock().busy, true) {
             return;
         }
         let this = Arc::clone(self);
+        // On a thread of GStreamer: a handler of the application that blocks stops no upload.
         element.call_async(move |element| this.drain(element));
     }
 
@@ -90,6 +92,7 @@ impl<E: IsA<gst::Element> + Send + Sync, P: Send + 'static> MessagePoster<E, P> 
                 self.empty.notify_all();
                 return;
             };
+            // Without the lock: a handler of the application may block, or post again.
             drop(state);
             (self.publish)(element, post);
         }

@@ -89,6 +89,7 @@ impl Setting for Time {
             let (least, default) = (duration(self.least), duration(self.default));
             format!("it has to be at least {least}, so its default of {default} is used")
         });
+        // 0 is no mistake: it means never, or no wait at all.
         match (1..LEAST_TIME).contains(&value) {
             true => {
                 let meant = value.saturating_mul(1_000_000_000);

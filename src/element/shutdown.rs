@@ -49,6 +49,7 @@ const DISK: Duration = Duration::from_millis(800);
 /// ten elements took 4.5 s.
 const GRACE: Duration = Duration::from_millis(500);
 
+// Below the second after the deadline that is promised for all that needs no network.
 /// Time after the deadline when everything is over, for any number of elements. Without this limit forty sinks took four seconds.
 const LATEST: Duration = Duration::from_millis(950);
 

@@ -127,6 +127,7 @@ impl Group {
         state.version += 1;
         state.watch.forget();
         drop(state);
+        // Every charge that waits begins again, at the new rate.
         self.changed.notify_waiters();
     }
 

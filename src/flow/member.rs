@@ -70,6 +70,7 @@ impl Member {
     /// Returns what waits in all members; `own` waits in this one now.
     pub fn waiting_in_group(&self, own: Pending) -> Pending {
         let mut state = self.group.lock();
+        // What `watch` has recorded may be a second old.
         state.waiting.insert(self.number, own);
         state.waiting.values().fold(Pending::default(), |all, one| Pending {
             bytes: all.bytes.saturating_add(one.bytes),

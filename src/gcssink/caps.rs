@@ -28,9 +28,11 @@ pub(super) fn classify(caps: &gst::Caps) -> Verdict {
     if container.is_some() {
         return Verdict::Take(container);
     }
+    // MPEG program streams are muxed, although their media type is that of an elementary stream.
     let is_program_stream = structure.get::<bool>("systemstream") == Ok(true);
     let media = name.split('/').next().unwrap_or_default();
     let elementary = matches!(media, "video" | "audio" | "image" | "text" | "subpicture") && !is_program_stream;
+    // Containers with a media type of pictures or sound: their bytes decide.
     let is_muxed = matches!(
         name,
         "video/x-msvideo"

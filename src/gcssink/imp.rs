@@ -87,6 +87,7 @@ impl GcsSink {
         session.release_identity();
         let timeout = Duration::from_nanos(lock(&self.settings).shutdown_timeout.ns());
         let next = session.end(self.obj().upcast_ref(), timeout);
+        // Before the session is removed: `stats` must not show 0 in between.
         *lock(&self.last_stats) = Some(stats::figures(&session));
         // The session id stays the same until NULL: the next session must not use a sequence number, and so a name, again.
         if let Some((_, sequence)) = lock(&self.id).as_mut() {
@@ -325,6 +326,7 @@ impl ElementImpl for GcsSink {
         let outcome = self.parent_change_state(transition);
         match transition {
             gst::StateChange::PausedToReady => self.end_session(),
+            // No PAUSED→READY follows that would end the session.
             gst::StateChange::ReadyToPaused if outcome.is_err() => self.end_session(),
             gst::StateChange::ReadyToNull => *lock(&self.id) = None,
             _ => {}

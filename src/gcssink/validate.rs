@@ -102,6 +102,7 @@ pub(super) fn check_credentials(validated: &ValidatedSettings, settings: &Settin
     });
     match receiver.recv() {
         Ok(Err(e)) => Ok(Some(e.to_string())),
+        // Without an answer nothing is known to be wrong; the first request will show it.
         Ok(Ok(())) | Err(_) => Ok(None),
     }
 }
@@ -112,6 +113,7 @@ fn check_longest_name(template: &Template, device: &str) -> Result<(), String> {
         device,
         session: "0000000000",
         seq: 999_999,
+        // The longest of the extensions.
         ext: "webm",
         start: 1_767_225_600_000_000_000,
     };

@@ -49,6 +49,7 @@ pub struct Unfinished {
     pub is_refused: bool,
 }
 
+// One second was too little for a slow disk that has to take a full memory.
 /// Further time after `drain-timeout` for a disk that is still accepting chunks.
 const DISK_GOES_ON: Duration = Duration::from_secs(5);
 /// Time for work that usually needs none, granted even if other elements have used up the deadline.
@@ -132,6 +133,7 @@ impl Engine {
                     // Drop the EOS of a flush: passed on, it would mean to the application that everything is stored.
                     is_flushed = self.stopping.is_flushing.load(Ordering::Relaxed);
                 }
+                // Reaching `Goal::Disk` stores nothing: the rest is given up all the same.
                 Drained::Yes => time_is_up = stage.goal == Goal::Disk,
                 Drained::TimedOut => continue,
             }
@@ -145,6 +147,7 @@ impl Engine {
         if time_is_up {
             self.give_up_drain(timeout);
         }
+        // A recording that was stopped by command is expected to store nothing.
         let wants_more = self.with(|ingest| !ingest.chunker.has_begun() && !ingest.chunker.is_stopped());
         if wants_more && !self.is_failed() {
             self.report_nothing(self.queue.now());
@@ -170,6 +173,7 @@ impl Engine {
                 Goal::Spooled => self.queue.wait_spooled(until, true, &give_up),
                 Goal::Disk => self.queue.wait_moved(until, true, &give_up),
             };
+            // Only a report of progress was due.
             if drained == Drained::TimedOut && until < stage.until {
                 continue;
             }
@@ -204,6 +208,7 @@ impl Engine {
 
     /// Ends waits of the streaming thread because the element leaves PAUSED.
     pub fn stop_waiting(&self) {
+        // Kept if it has begun: another sink of the pipeline may have been first.
         lock(&self.stopping.deadline).get_or_insert_with(|| self.stopping.begin());
         self.queue.notify();
     }
@@ -239,6 +244,7 @@ impl Engine {
             ticker.abort();
         }
         if let Some(spool) = &self.spool {
+            // This stream no longer fills the spool, which others share.
             spool.set_input(0);
         }
         self.begin_to_end(shutdown_timeout);
@@ -328,6 +334,7 @@ impl Engine {
         let (done, all_done) = std::sync::mpsc::channel::<()>();
         self.runtime().spawn(async move {
             for job in jobs {
+                // An error is ignored: `watched` reports a panic.
                 let _ = job.await;
             }
             drop(done);

@@ -102,6 +102,7 @@ impl Failure {
 
     /// Stops accepting data. Returns whether this is the first call.
     pub(super) fn fail(&self) -> bool {
+        // The greater value stays: a failure does not replace a refusal.
         self.0.fetch_max(Self::FAILED, Ordering::Relaxed) == 0
     }
 
@@ -169,6 +170,7 @@ impl Engine {
         let engine = Arc::new(Self {
             held: Waits::default(),
             reported: Reported {
+                // Limits that were set before this session are no change.
                 flow_version: AtomicU64::new(parts.flow.group().limits().2),
                 ..Reported::default()
             },
@@ -187,6 +189,7 @@ impl Engine {
             uncharged: AtomicUsize::new(0),
             head_len: AtomicUsize::new(0),
         });
+        // The ingest side begins without limits: this passes them on.
         engine.set_config(parts.config);
         engine.start(parts.writers, spool);
         engine
@@ -240,6 +243,7 @@ impl Engine {
     pub fn set_flow(&self, bytes: Option<UserLimit<u64>>, requests: Option<UserLimit<f64>>) {
         let group = self.flow.group();
         group.apply(bytes, requests);
+        // This sink's own change must not be reported to it as that of another sink.
         self.reported.flow_version.store(group.limits().2, Ordering::Relaxed);
     }
 

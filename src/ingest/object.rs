@@ -96,6 +96,7 @@ impl ObjectBuilder {
             .flatten();
         let settings = &self.settings;
         let mut metadata: BTreeMap<String, String> = info.metadata(&self.device, &self.session, &settings.metadata);
+        // A start by the camera's clock does not depend on this machine's clock.
         if clock_off && info.clock == ClockKind::System {
             metadata.insert("clock".to_owned(), ClockKind::Suspect.name().to_owned());
         }
@@ -199,6 +200,7 @@ impl ObjectBuilder {
             // As in the request: the clock may have been found wrong since.
             clock: request.metadata.get("clock").cloned().unwrap_or_default(),
             boot_id: self.boot_id.to_string(),
+            // The boot time of `start`, which may be before the moment at which the chunk began here: dating compares the two.
             boot_ns: boot_ns.saturating_add(info.start).saturating_sub(began_wall),
             audio_only: info.audio_only,
             rebuilt: false,

@@ -15,6 +15,7 @@ const SLICE: usize = 64 << 10;
 
 /// Returns how many bytes are charged at once of a buffer that needs more than its share of the memory.
 pub(super) fn portion(max_memory: u64) -> usize {
+    // Charged as a whole, each part would find the memory full: a cut every 4 KiB, or dropped chunks beside a healthy server.
     usize::try_from(max_memory / 16).unwrap_or(SLICE).clamp(SLICE / 16, SLICE)
 }
 

@@ -94,6 +94,7 @@ impl Engine {
                     }
                 }
                 Charged::No(NoRoom::Interrupted) if self.is_failed() => return Err(Refusal::Failed),
+                // The base class interrupts for a pause too: the same buffer goes on afterwards.
                 Charged::No(NoRoom::Interrupted) => wait.wait_preroll().map_err(Refusal::Flow)?,
             }
         }

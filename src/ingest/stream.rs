@@ -147,6 +147,7 @@ impl Ingest {
     /// [`Fault`] if the stream turns out to be one that cannot be cut.
     pub fn finish(&mut self) -> Result<(), Fault> {
         let mut events = Vec::new();
+        // An EOS has closed the chunk already, and a stop calls this again.
         let outcome = if self.eos { Ok(()) } else { self.chunker.finish(&mut events) };
         self.eos = true;
         self.work_off(&mut events);

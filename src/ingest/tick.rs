@@ -94,6 +94,7 @@ impl Engine {
     fn watch_limits(&self) {
         let snapshot = self.queue.snapshot();
         if let Some(spool) = &self.spool {
+            // Received bytes that are not stored do not fill the spool.
             let is_recording = !self.is_failed() && self.with(|ingest| !ingest.eos && !ingest.chunker.is_stopped());
             spool.set_input(if is_recording { snapshot.input } else { 0 });
         }

@@ -60,6 +60,7 @@ impl Drop for BusWatch {
         if let Some(handler) = self.handler.take() {
             self.bus.disconnect(handler);
         }
+        // The bus counts: other listeners keep their emission.
         self.bus.disable_sync_message_emission();
     }
 }

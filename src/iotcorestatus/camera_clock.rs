@@ -60,6 +60,7 @@ impl CameraClock {
     pub(super) fn segment(&self, segment: &gst::Segment) {
         self.sent_at.store(0, Relaxed);
         let offset = segment.downcast_ref::<gst::ClockTime>().and_then(|time| {
+            // At another speed UTC and running time differ by more than a constant.
             let is_plain = (time.rate() - 1.0).abs() < f64::EPSILON;
             let start = i64::try_from(time.start()?.nseconds()).ok()?;
             let skipped = i64::try_from(time.offset().map_or(0, gst::ClockTime::nseconds)).ok()?;
@@ -86,6 +87,7 @@ impl CameraClock {
             return None;
         }
         self.sent.store(mapping, Relaxed);
+        // 0 means that none was sent.
         self.sent_at.store(now.max(1), Relaxed);
         let structure = gst::Structure::builder(names::NAME)
             .field(names::RUNNING_TIME, running)

@@ -57,6 +57,7 @@ impl CommandQueue {
     /// Returns the answer to send at once if too many commands wait.
     pub(super) fn enqueue(self: &Arc<Self>, action: Action, answer: Answer) -> Result<(), Answer> {
         let Some(element) = self.element.upgrade() else {
+            // The status that would carry the answer is gone with the element.
             return Ok(());
         };
         let mut pending = lock(&self.pending);
@@ -79,6 +80,7 @@ impl CommandQueue {
             let next = {
                 let mut pending = lock(&self.pending);
                 let next = pending.commands.pop_front();
+                // Cleared under the lock of the pop: a command that is enqueued afterwards starts another thread.
                 pending.is_sending = next.is_some();
                 next
             };
@@ -99,6 +101,7 @@ impl CommandQueue {
 
     fn send(&self, action: Action, answer: &Answer) -> Result<(), &'static str> {
         const REFUSED: &str = "the pipeline does not accept the command now: it is stopping, flushing or at EOS";
+        // A sink may have been plugged in or taken out since the last walk.
         self.sinks.refresh();
         if !self.sinks.takes_commands() {
             return Err("there is no gcssink downstream of iotcorestatus in this pipeline");

@@ -127,6 +127,7 @@ impl Counters {
         let began = self.pushing_since.load(Relaxed);
         if began > 0 && now.saturating_sub(began) >= LONG_PUSH {
             self.long_push_began.store(began, Relaxed);
+            // After `long_push_began`, with `Release`: a reader that sees this end sees that beginning.
             self.long_push_ended.store(now, Release);
         }
         // Last: a reader that no longer sees the push must see its end, or the push would look like silence of the camera.

@@ -110,6 +110,7 @@ impl SinkList {
     /// Takes the upstream event `gcssink-health`. Returns `false` for a copy of a known one.
     pub(super) fn on_health(&self, seqnum: gst::Seqnum, structure: &gst::StructureRef) -> bool {
         let mut known = lock(&self.known);
+        // Muxers send a copy of the event on each of their sink pads.
         if known.seqnums.contains(&seqnum) {
             return false;
         }

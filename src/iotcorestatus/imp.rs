@@ -197,6 +197,7 @@ impl IotCoreStatus {
         session.stop(&stop, timeout);
         let poster = self.poster();
         poster.post(Post::Connected);
+        // Before the session is dropped: `stats` must not show 0 in between.
         *lock(&self.link_stats) = session.link_stats();
         *lock(&self.session) = None;
         poster.wait_empty(stop.quick_moment(timeout, LAST_POSTS));
@@ -440,6 +441,7 @@ impl ElementImpl for IotCoreStatus {
         let outcome = self.parent_change_state(transition);
         match transition {
             gst::StateChange::PausedToReady => self.end(),
+            // No PAUSED→READY follows that would end the session.
             gst::StateChange::ReadyToPaused if outcome.is_err() => self.end(),
             _ => {}
         }

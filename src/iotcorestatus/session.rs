@@ -219,6 +219,7 @@ impl Session {
             let reason = reporter.reason().map_or("", |r| r.name());
             gst::info!(CAT, "{} is {} {reason}", self.identity.device, reporter.phase().name());
         }
+        // While the camera streams, a buffer is nothing new and must not wake the timer.
         self.counters.arm(reporter.phase() != Phase::Streaming);
         let next = output.next_poll;
         // Under the reporter's lock, so that outputs reach the link in the order of the polls.

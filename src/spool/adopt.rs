@@ -207,6 +207,7 @@ impl Leftovers {
                 let folder = dir.join(&session);
                 let files = match spool.disk.list(&folder) {
                     Err(e) if is_passing(&e) => return Err(SpoolError::io("read", &folder, e)),
+                    // A folder that cannot be read is listed all the same: its turn reports why.
                     files => files.unwrap_or_default(),
                 };
                 let lengths = files.iter().filter_map(|(name, listed)| match listed {
@@ -550,6 +551,7 @@ fn perform(folder: &Arc<Folder>, sequence: u64, seen: &Seen, decision: Decision)
             Ok(Done::Found(Found::Rebuild(partial)))
         }
         (Decision::Remove, _) => {
+            // Not synced: a file that reappears after a power cut is removed by the next start.
             let path = folder.path(sequence);
             folder
                 .spool
@@ -587,6 +589,7 @@ fn seal(
         folder.sync(&*file, sequence)?;
         tail = folder.seal(&*file, sequence, inspection.end_at, tail);
         behind.clone_from(&inspection.scan.sent);
+        // A refusal is ignored: the Footer is written already.
         let _ = folder.spool.quota.resize(&folder.key, &mut charge, tail, 0);
     }
     let mut stored = Stored::new(folder.clone(), summary, inspection.end_at, tail, charge);

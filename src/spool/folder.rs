@@ -107,6 +107,7 @@ impl Folder {
     pub(super) fn create(&self, sequence: u64) -> io::Result<Arc<dyn DiskFile>> {
         let (disk, path) = (&self.spool.disk, self.path(sequence));
         let made = match disk.create(&path) {
+            // Any other file of this number is a chunk that waits.
             Err(e) if e.kind() == ErrorKind::AlreadyExists && lock(&self.unwanted).contains(&sequence) => {
                 disk.remove_file(&path)?;
                 disk.create(&path)

@@ -194,6 +194,7 @@ impl Lane {
             self.push(Kind::Write, Box::new(call));
             return;
         }
+        // Nothing is sent: the end of `done` wakes the caller, also if `call` panics.
         let (done, is_done) = std::sync::mpsc::channel::<()>();
         self.push(
             Kind::Write,
@@ -332,6 +333,7 @@ fn work(lane: &Lane, id: u64) {
     loop {
         if let Some(job) = state.next() {
             state.busy.push((id, Instant::now()));
+            // Without the lock: a job runs for as long as the disk hangs.
             drop(state);
             // A panic must not end the worker: `workers` and `busy` would stay wrong for ever. The caller of that job times out.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));

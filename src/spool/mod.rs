@@ -212,6 +212,7 @@ impl Spool {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let folders: Vec<Arc<Folder>> = watched.iter().filter_map(|(folder, _)| folder.upgrade()).collect();
         watched.retain(|(folder, _)| folder.strong_count() > 0);
+        // Released before the disk is asked, which may hang.
         drop(watched);
         let removed: Vec<PathBuf> = folders.iter().filter(|f| f.take_removed()).map(|f| f.dir.clone()).collect();
         if !removed.is_empty() {
@@ -223,6 +224,7 @@ impl Spool {
 
     /// Returns whether this sink holds the lock of a session folder.
     fn holds(&self, device_dir: &str, session: &str) -> bool {
+        // The references end after the lock: the last one of a folder asks the disk.
         let folders: Vec<Arc<Folder>> = {
             let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
             watched.iter().filter_map(|(folder, _)| folder.upgrade()).collect()

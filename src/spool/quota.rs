@@ -276,13 +276,14 @@ impl Quota {
             let is_old = state.asked_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN);
             // Other processes cannot use what is claimed here: return what is far more than needed.
             let has_too_much = state.claimed.saturating_sub(state.held) > 2 * step(state.max());
-            let is_known = state.claimed == u64::MAX;
+            let is_unshared = state.claimed == u64::MAX;
             is_old
                 || (state.has_news || state.moved != 0 || has_too_much)
-                    && !is_known
+                    && !is_unshared
                     && state.asked_at.is_none_or(|at| at.elapsed() >= SHARE_WITHIN)
         };
         if is_due {
+            // Fails only if the disk does not answer, which the next call for it reports.
             let _ = self.ask();
         }
     }

@@ -151,6 +151,7 @@ impl Stored {
         let written = file.write_all_at(&[&end], end_at).and_then(|()| file.sync_data());
         if let Err(e) = written {
             let _ = file.set_len(end_at);
+            // Never refused, because the file shrinks.
             let _ = self.charge_to(end_at);
             // After a failed sync the kernel may have discarded the Footer in front: without it the next start walks the whole
             // file.
@@ -162,6 +163,7 @@ impl Stored {
         self.sent.clear();
         self.tail = self.folder.seal(&*file, self.summary.sequence, end_at, tail);
         self.summary = Summary::of(closed);
+        // A refusal is ignored: the Footer is written already.
         let _ = self.charge_to(self.tail);
         Ok(())
     }
@@ -206,6 +208,7 @@ impl Stored {
         // Updated even if the sync fails below: the file is shorter, and the next record must follow its last byte.
         self.sent.truncate(first);
         self.tail = tail;
+        // Never refused, because the file shrinks.
         let _ = self.charge_to(tail);
         file.sync_data().map_err(|e| SpoolError::io("sync", &path, e))
     }
@@ -472,6 +475,7 @@ impl Partial {
         self.gone = true;
         let mut charge = std::mem::take(&mut self.charge);
         let slack = charge.slack_within(tail, END_ROOM);
+        // As in `OpenChunk::finish`: the Footer is written already.
         let _ = self.folder.spool.quota.resize(&self.folder.key, &mut charge, tail, slack);
         Ok(Stored::new(self.folder.clone(), Summary::of(closed), end_at, tail, charge))
     }

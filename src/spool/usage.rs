@@ -82,6 +82,7 @@ impl Usage {
             Lock::Held(lock) => lock,
             Lock::Busy | Lock::Gone => return Err(ErrorKind::ResourceBusy.into()),
         };
+        // Held until the file is locked: without its lock, another process takes this one for dead.
         drop(turn);
         let usage = Self {
             disk,

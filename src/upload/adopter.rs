@@ -33,6 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// the usage of the spool. Few retries, because a session that another process records stays busy.
 const BUSY_AGAIN: u32 = 4;
 const BUSY_FOR: Duration = Duration::from_millis(500);
+// As long as the scheduler's pause at such a destination: an earlier turn could send nothing.
 /// Interval after which parked chunks get another turn.
 const PARKED_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -253,6 +254,7 @@ impl Adopter {
             () = uploads.has_stopped() => return None,
         };
         let spool = leftovers.spool();
+        // The list is out of date: the sink that had the turn has adopted some of it.
         match spawn_blocking(move || Leftovers::list(&spool)).await.ok()? {
             Ok((fresh, notices)) => {
                 self.notices.extend(notices);
@@ -491,6 +493,7 @@ fn rebuild(partial: &mut Partial) -> Result<Rebuilt, SpoolError> {
     })?;
     entry.duration = found.duration;
     entry.rebuilt = true;
+    // Both go into the entry: the new End follows the marks in the file, and marks before an End do not count.
     entry.attempted = partial.attempted();
     entry.sent = partial.was_sent(&entry.name);
     let mut put = |key: &str, value: String| entry.metadata.insert(key.to_owned(), value);

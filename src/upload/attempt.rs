@@ -92,6 +92,8 @@ pub async fn attempt(
     if let Some(name) = name {
         name.clone_into(&mut request.name);
     }
+    // Before the first request: a chunk that comes back shorter after a crash may take a longer object for its own only with
+    // this mark.
     marks.attempted().await;
     let mut attempt = Attempt {
         writer,
@@ -158,6 +160,7 @@ impl Attempt<'_> {
         } else if !was_sent && error.means_nothing_was_stored() {
             self.marks.not_stored(&self.request.name).await;
         }
+        // Only after the marks were corrected: the next attempt decides by them.
         if self.steps >= MAX_STEPS {
             return Next::Fail(error);
         }
@@ -201,12 +204,14 @@ impl Attempt<'_> {
                 if let Some(why) = left {
                     self.rename(&why);
                 }
+                // Counted over all attempts: after the second damaged object, each attempt makes at most one more.
                 (self.marks.damaged_objects() >= MAX_DAMAGED).then(|| self.damaged(error))
             }
             Next::Missing(_) => {
                 self.was_missing = true;
                 None
             }
+            // Only without a reason: `conditionNotMet` is about the name, so another name can help.
             Next::Blind(error, _) if error.reason.is_none() && self.renamed >= MAX_BLIND => {
                 let what = "under several names, without a reason and without permission to look; nothing is known to be stored: give the account storage.objects.get on the bucket, or look for a policy or a proxy that refuses objects";
                 Some(unresolved(error, what))
@@ -346,6 +351,7 @@ async fn after_conflict(
         // The token has expired since the upload; the second look fetches a new one.
         found = writer.stat(&request.bucket, &request.name).await;
     }
+    // A name alone proves nothing: 412 is also the answer of an organisation policy, and then nothing was stored.
     let is_ours = was_sent && (naming.own || stem_of(&request.name).0.contains(&tag_of(naming)));
     let there = format!("gs://{}/{}", request.bucket, request.name);
     match found {

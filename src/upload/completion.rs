@@ -71,6 +71,7 @@ impl UploadQueue {
         // Dropped at the end, without the lock: they may be megabytes.
         let mut expired = Vec::new();
         if let Some(timeout) = state.retry_timeout {
+            // In flight or not: `retry-timeout` applies to a chunk whose attempt does not end, too.
             while let Some(ticket) = state.scheduler.expired(timeout, now) {
                 expired.push(state.expire(ticket, timeout));
             }
@@ -111,6 +112,7 @@ impl UploadQueue {
         let aborts = std::mem::take(&mut state.aborts);
         let gone: Vec<_> = aborts.iter().filter_map(|&ticket| state.sent_no_more(ticket)).collect();
         let drain = state.scheduler.drain();
+        // Before `publish`, which calls the observer: it may block.
         drop(state);
         self.publish();
         if !expired.is_empty() || !gone.is_empty() {
@@ -148,6 +150,7 @@ impl UploadQueue {
     /// Records the result of an attempt. `confirmed`: the file that the attempt has removed.
     pub(super) fn finished(&self, ticket: Ticket, attempted: Attempted, confirmed: Confirmed) {
         let mut state = self.lock();
+        // Also for a chunk that was dropped meanwhile: its bytes stay charged until its attempt ends.
         let sent = state.sent_no_more(ticket);
         if !state.chunks.contains_key(&ticket) {
             // Dropped while it was being sent.
@@ -217,6 +220,7 @@ impl UploadQueue {
         }
         let spools = state.disk.is_some();
         drop(state);
+        // They may be megabytes: freed without the lock, which `render` takes for each buffer.
         drop((gone, sent));
         if spools {
             self.disk_wake.notify_one();
@@ -232,6 +236,7 @@ impl UploadQueue {
         let reason = format!("the uploads have stopped by a defect of this element ({why}); restart the pipeline and report it");
         state.reports.push_back(Report::HealthEvent(
             HealthEvent::Fatal {
+                // With a status: an error without one is reported as one about credentials.
                 http_status: Some(500),
                 reason,
             },
@@ -255,6 +260,7 @@ impl QueueState {
     }
 
     fn stored(&mut self, ticket: Ticket, stored: Option<&Stored>, now: u64, words: &mut Vec<HealthEvent>) {
+        // First: `is_failing` below must not count this chunk any more.
         self.scheduler.done(ticket, Outcome::Stored, now);
         match self.chunks.get(&ticket).map(|c| c.link_key) {
             Some(None) => self.health.stored(self.scheduler.is_failing(), now, words),

@@ -54,6 +54,7 @@ impl UploadQueue {
             let on_disk = state.send_all_from_disk();
             if !on_disk.is_empty() {
                 drop(state);
+                // Freed without the lock, as in `drop_for_room`.
                 drop(on_disk);
                 self.wake.notify_one();
                 state = self.lock();

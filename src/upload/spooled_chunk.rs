@@ -117,6 +117,7 @@ impl ChunkFile {
         // First the link, then the loop: a name that is added meanwhile is marked either by its request or by the loop below.
         chunk.sent.moved_to(Arc::downgrade(&spooled));
         for mark in chunk.sent.all() {
+            // An error is ignored: a missing mark costs a second object at most.
             let _ = lock(&chunk.stored).mark_sent(mark);
         }
         chunk
@@ -186,11 +187,13 @@ impl SpooledChunk for ChunkFile {
     }
 
     fn mark_sent(&self, name: &str) {
+        // An error is ignored, as in `moved`.
         let _ = lock(&self.stored).mark_sent(name_mark(name));
     }
 
     fn unmark_sent(&self, name: &str) {
         let mut stored = lock(&self.stored);
+        // An error is ignored: the marks in memory decide, and this one can reappear only at the next start.
         let _ = stored.unmark_sent(name_mark(name));
         // The entry may also record a mark from before the chunk was rebuilt.
         if let Ok(closed) = stored.load()
@@ -245,6 +248,7 @@ impl SpooledChunk for ChunkFile {
     fn set_aside(&self, why: &str) -> String {
         let mut stored = lock(&self.stored);
         if stored.is_removed() {
+            // The file is gone already: this gives back its room in the quota.
             let _ = stored.discard();
             return format!(
                 "somebody has removed {} in spool-dir: the chunk is lost",
@@ -406,6 +410,7 @@ impl SpooledChunk for PartialFile {
     }
 
     fn mark_attempted(&self) {
+        // As far as the disk accepts it: the chunk is in memory and is sent all the same.
         let _ = lock(&self.open).mark_attempted();
     }
 

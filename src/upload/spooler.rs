@@ -37,7 +37,7 @@ const JOBS: usize = 2;
 /// commit.
 const LAST_JOBS: usize = 8;
 /// The permits by folder: a disk that hangs must not stop the sinks on another disk.
-static DESKS: Registry<PathBuf, Jobs> = Registry::new();
+static PERMITS: Registry<PathBuf, Jobs> = Registry::new();
 
 /// The permits of one folder.
 pub struct Jobs {
@@ -58,7 +58,7 @@ impl Jobs {
                 adopting: Arc::default(),
             })
         };
-        DESKS.get_or(folder.to_owned(), new)
+        PERMITS.get_or(folder.to_owned(), new)
     }
 
     /// Takes the turn to adopt what earlier sessions left; `None` if another sink has it.
@@ -160,6 +160,7 @@ async fn perform(
         (writer, trouble)
     })
     .await;
+    // Before `disk_done`, whose observer may block: other sinks of this folder wait for the permit.
     drop((permit, draining));
     match done {
         Ok((writer, trouble)) => {
@@ -343,6 +344,7 @@ impl UploadQueue {
 /// Drops `held` on a thread of its own and waits at most [`RELEASE`] for it. Releasing a folder of the spool asks the disk first,
 /// which takes long for many folders on a slow disk, and the caller has a deadline.
 fn release(held: impl Send + 'static) {
+    // Nothing is sent: the end of `done` wakes the caller, also if releasing panics.
     let (done, is_done) = channel::<()>();
     let thread = std::thread::Builder::new().name("gcs-release".to_owned());
     let begun = thread.spawn(move || {
@@ -450,6 +452,7 @@ impl Progress for UploadQueue {
             }
         }
         drop(state);
+        // Freed without the lock, which `render` takes for each buffer.
         drop(gone);
         self.publish();
         self.wake.notify_one();

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+// With the jitter at most a minute, as the report of an outage states.
 /// Longest pause, without the jitter.
 const CAP: Duration = Duration::from_secs(59);
 /// Largest jitter. Applied at the cap too: otherwise all cameras of a site would reconnect to their broker at the same moment.
 const JITTER: Duration = Duration::from_secs(1);
+// An accepted connection alone is not enough: two clients with one id end each other's connection right after it.
 /// A connection that lasted this long resets the back-off.
 pub(super) const LIVED: Duration = Duration::from_secs(60);
 
@@ -21,6 +23,7 @@ impl Backoff {
         if lived >= LIVED {
             self.failures = 0;
         }
+        // 2^6 s exceeds `CAP`; an unbounded shift would overflow.
         let pause = Duration::from_secs(1u64 << self.failures.min(6));
         self.failures = self.failures.saturating_add(1);
         pause.min(CAP).saturating_add(jitter.min(JITTER))

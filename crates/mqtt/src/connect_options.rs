@@ -46,6 +46,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
     let mut notices = Vec::new();
     check_tls(config)?;
     if config.tls {
+        // Only tried here: the files are read again at every connection.
         tls::client_config(config)?;
     }
     notices.extend(
@@ -133,6 +134,7 @@ fn password(path: &Path) -> Result<String, ConfigError> {
         path: path.display().to_string(),
         source,
     })?;
+    // One line end only, of either kind: a second one may belong to the password.
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.is_empty() || line.len() > MAX_PASSWORD {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::shared::lock;
 
+// The delay that RFC 8305 recommends.
 /// Time until the next address is tried as well.
 const STAGGER: Duration = Duration::from_millis(250);
 
@@ -56,6 +57,7 @@ where
                     *why = Some(error);
                 }
             }
+            // The attempt has panicked: its address stays without an answer in the report.
             Ok(Some(Err(_))) => {}
             Ok(None) if is_last => return Err(tried),
             Err(_) if Instant::now() >= deadline => return Err(tried),
@@ -74,6 +76,7 @@ impl FailedAddresses {
     pub(super) fn put_last(&self, addresses: &mut [SocketAddr]) {
         let mut failed = lock(&self.0);
         failed.retain(|address| addresses.contains(address));
+        // `None` sorts first and the sort is stable: the other addresses keep the order of the name look-up.
         addresses.sort_by_key(|address| failed.iter().position(|failed| failed == address));
     }
 

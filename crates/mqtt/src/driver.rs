@@ -19,6 +19,7 @@ use super::topics::{MAX_PACKET, OFFLINE, Topics};
 use super::{Config, ConfigError, Listener, Protocol, tls};
 use gcstreamer_schema::redact;
 
+// IoT Core accepts one state a second, counted from the last acknowledgement.
 /// Shortest time between two states of a device, whatever the configuration.
 const DEVICE_GAP: Duration = Duration::from_secs(1);
 /// Longest interval between two readings of the wall clock while a token is in use: no event tells the driver that it was set.

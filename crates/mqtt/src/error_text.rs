@@ -219,6 +219,7 @@ fn alert_hint(alert: AlertDescription, has_certificate: bool) -> Option<String> 
     let wants_certificate = matches!(
         alert,
         Alert::CertificateRequired
+            // TLS 1.2 has no `certificate_required`; servers may answer this instead (RFC 5246, 7.4.6).
             | Alert::HandshakeFailure
             | Alert::BadCertificate
             | Alert::NoCertificate

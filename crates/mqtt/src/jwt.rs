@@ -73,6 +73,7 @@ pub(super) fn mint(path: &Path, audience: &str, lifetime: Duration, now: SystemT
     let expires = issued.saturating_add(lifetime.as_secs());
     Ok(Token {
         text: sign(path, &key, audience, issued, expires)?,
+        // Less than `lifetime`: `iat` is rounded down to a whole second.
         expires_in: Duration::from_secs(expires).saturating_sub(now),
         expires_at: Duration::from_secs(expires),
     })

@@ -67,7 +67,8 @@ impl Subscriber {
     /// Creates a subscriber of these filters. Reads the files of the settings once to check them; only [`Subscriber::next`]
     /// connects.
     ///
-    /// # Errors Returns what is wrong with the settings, also if the protocol is not plain MQTT.
+    /// # Errors
+    /// Returns what is wrong with the settings, also if the protocol is not plain MQTT.
     pub fn new(config: Config, filters: Vec<String>) -> Result<Self, ConfigError> {
         check(&config)?;
         let Protocol::Mqtt(plain) = &config.protocol else {
@@ -102,6 +103,7 @@ impl Subscriber {
             let Some(connection) = &mut self.connection else { continue };
             match connection.received().await {
                 Received::Connected => {
+                    // The session is clean: the broker has forgotten the filters.
                     connection.subscribe(self.filters.clone());
                     self.is_outage = false;
                     return Incoming::Connected;
@@ -163,6 +165,7 @@ impl Subscriber {
         let lived = if self.connection.take().is_some() {
             self.opened.elapsed()
         } else {
+            // Not even opened: the pause goes on growing.
             Duration::ZERO
         };
         let jitter = Duration::from_millis(RandomState::new().build_hasher().finish() % 1000);

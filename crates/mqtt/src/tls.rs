@@ -83,6 +83,7 @@ pub(super) fn bare_host(host: &str) -> &str {
 fn system_roots() -> Result<RootCertStore, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
+    // One certificate that cannot be parsed must not prevent TLS.
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let reason = found

@@ -10,6 +10,7 @@ use super::{Config, ConfigError, IotCore, Plain, Protocol};
 pub(super) const MAX_PACKET: usize = 80 << 10;
 /// Largest state of a device that IoT Core accepts, bytes.
 const MAX_DEVICE_STATE: usize = 64 << 10;
+// 1 byte and at most 4 of remaining length, 2 of topic length, 2 of packet id (MQTT 3.1.1, 2.2.3 and 3.3.2).
 /// Upper bound for fixed header, length of the topic and packet id, bytes.
 const PACKET_OVERHEAD: usize = 16;
 /// Longest string in MQTT, bytes.
@@ -143,6 +144,7 @@ impl Topics {
         let (state, status) = (Topic::State.below(prefix), Topic::Status.below(prefix));
         Ok(Self {
             client_id: plain.client_id.clone(),
+            // Availability first: `likely` of the subscriptions gives it up last.
             subscriptions: vec![availability.clone(), state.clone(), status.clone()],
             command_filter: Topic::Set("#".to_owned()).below(prefix),
             availability: Some(availability),
@@ -214,6 +216,7 @@ fn check_host(host: &str) -> Result<(), ConfigError> {
     } else if host.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '@' | '?' | '#')) {
         Some("it holds characters that no host name has")
     } else if host.matches(':').count() == 1 {
+        // An IPv6 address has more than one colon.
         Some("it holds a port")
     } else {
         None
@@ -244,6 +247,7 @@ fn check_id(setting: &'static str, id: &str) -> Result<(), ConfigError> {
 fn check_topic(setting: &'static str, topic: &str) -> Result<(), ConfigError> {
     let wrong = topic.is_empty()
         || topic.len() > 1024
+        // Topics with a leading `$` belong to the broker (MQTT 3.1.1, 4.7.2).
         || topic.starts_with(['/', '$'])
         || topic.ends_with('/')
         || topic.contains(|c: char| c.is_control() || matches!(c, '+' | '#'));

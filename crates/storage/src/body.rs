@@ -53,6 +53,7 @@ impl Part {
 
 impl Body {
     fn new(parts: impl IntoIterator<Item = Part>) -> Self {
+        // Without empty parts: reading one from a backing would fail as an early end.
         let parts: Arc<[Part]> = parts.into_iter().filter(|part| part.len() > 0).collect();
         let len = parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.len()));
         Self { parts, len }

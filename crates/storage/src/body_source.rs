@@ -58,6 +58,7 @@ impl Source {
         self.progress.touch();
         let piece = match self.reader.next(self.pacer.piece()).await {
             Ok(Some(piece)) => piece,
+            // The HTTP client asks again only after it has taken the last piece.
             Ok(None) => {
                 self.progress.all_taken();
                 self.pacer.sent_whole();

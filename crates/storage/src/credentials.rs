@@ -200,6 +200,7 @@ async fn read(path: PathBuf) -> std::io::Result<String> {
     let turn = turn_of(&path).lock_owned().await;
     let reading = tokio::task::spawn_blocking(move || {
         let text = std::fs::read_to_string(path);
+        // Only now: the read goes on even if its caller has given up.
         drop(turn);
         text
     });

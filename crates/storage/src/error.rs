@@ -67,6 +67,7 @@ impl WriteError {
         match self.http_status {
             _ if self.may_be_stored => false,
             Some(408 | 409 | 425 | 499) => false,
+            // `Transient`: about a session and not the object, see `class_of`.
             Some(400 | 404 | 410 | 416) => self.class != Class::Transient,
             Some(status) => (400..500).contains(&status),
             None => false,
@@ -200,6 +201,7 @@ impl Target<'_> {
             }
             _ => {}
         }
+        // Tokens are refused if the clock is wrong.
         if let (401 | 403, Some(skew)) = (status, server_date.and_then(skew)) {
             what.push_str(&format!("; the clock of this machine is off by {}", span(skew)));
         }

@@ -175,6 +175,7 @@ fn token_in(body: &[u8], asked: Instant) -> Option<Token> {
     let mut authorization = HeaderValue::try_from(format!("{kind} {token}")).ok()?;
     authorization.set_sensitive(true);
     let seconds = json.get("expires_in").and_then(Value::as_u64);
+    // At most a day: a huge number would overflow the addition below, which panics.
     let life = seconds.map_or(UNSAID, |seconds| Duration::from_secs(seconds.min(86400)));
     Some(Token {
         authorization,

@@ -91,6 +91,7 @@ impl Client {
         let (status, headers) = (response.status(), response.headers().clone());
         let (body, is_whole) = match read(response, MAX_ANSWER).await {
             Ok(read) => read,
+            // The server may have stored the object before the connection broke.
             Err(error) if status.is_success() => return Err(target.unreadable(&error_text(&error))),
             Err(error) => return Err(target.broken(&error)),
         };

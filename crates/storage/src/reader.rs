@@ -191,6 +191,7 @@ async fn open(client: &Client, target: Target<'_>, generation: i64, range: &Rang
         encoded(target.bucket),
         encoded(target.name)
     );
+    // An HTTP range includes its last byte (RFC 9110, 14.1.2).
     let bytes = format!("bytes={}-{}", range.start, range.end - 1);
     let response = send(client, target, url, Some(&bytes)).await?;
     // A server that ignores the range sends the whole object; that is correct only for a range that begins at 0.

@@ -118,12 +118,14 @@ impl Session<'_> {
     /// server has no more bytes than ever before ([`MAX_READS`]), or when [`MAX_SENT`] is reached.
     pub(crate) async fn store(&self, pacer: &Arc<dyn Pacer>, progress: &Arc<Progress>) -> Result<Description, WriteError> {
         let (mut offset, mut furthest, mut reads, mut is_first) = (0, 0, 0, true);
+        // At least 1: an empty object is sent as well.
         let max_sent = self.request.size.max(1).saturating_mul(MAX_SENT);
         while reads < MAX_READS && progress.sent() < max_sent {
             reads += 1;
             match self.send(offset, pacer, progress).await {
                 Ok(ServerState::Object(object)) => return Ok(object),
                 Ok(ServerState::Bytes(_)) => {}
+                // If nothing has left, the server has nothing to continue from.
                 Err(error) if reads < MAX_READS && is_broken(&error) && progress.sent() > 0 => {
                     tokio::time::sleep(RESUME_AFTER).await;
                 }

@@ -44,6 +44,7 @@ pub(crate) struct Cut {
 /// [`RemuxError`].
 pub(crate) fn cut(samples: &Samples, duration: u64, window: Window) -> Result<Cut, RemuxError> {
     let mut cut = Cut::default();
+    // Before `tracks`, which leaves out a track that cannot be written if any other one remains.
     check_pictures(samples)?;
     for mut track in tracks(samples, duration)? {
         let scale = track.header.timescale;
@@ -215,6 +216,7 @@ impl Lane {
         };
         let (scale, unsigned) = (self.scale(), |ticks: i64| u64::try_from(ticks).unwrap_or(0));
         let mut durations = self.durations.clone();
+        // `push` learns the duration of a sample from the next one, so that of the last sample is still missing.
         let last = u32::try_from(self.end - self.last_dts).unwrap_or(1);
         match durations.last_mut() {
             Some(run) if run.sample_delta == last => run.sample_count += 1,
@@ -369,6 +371,7 @@ impl Film {
         let mvhd = Mvhd {
             creation_time: created,
             modification_time: created,
+            // Lengths in edit lists have these ticks (14496-12 8.6.6): with those of the pictures the cut is exact.
             timescale: VIDEO_TICKS,
             duration: u64::try_from(ticks(self.to - from, VIDEO_TICKS)).unwrap_or(0),
             rate: 1.into(),

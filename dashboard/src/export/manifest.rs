@@ -134,6 +134,7 @@ impl Manifest {
             let parts = |object: &Object| template.read(&object.name).map(|parts| (parts.session, parts.sequence));
             let follows = match (parts(a), parts(b)) {
                 (Some((sa, Some(qa))), Some((sb, Some(qb)))) if sa == sb => qa.checked_add(1) == Some(qb),
+                // Of two sessions, or of names without numbers, it is unknown whether anything is missing in between.
                 _ => true,
             };
             let is_reported = self.gaps.iter().any(|gap| gap.from < b.from && gap.to > a.from);
@@ -144,6 +145,7 @@ impl Manifest {
                 ));
             }
         }
+        // Saturating: the sizes are from a file that anyone may have changed.
         let sum = self
             .objects
             .iter()
@@ -170,6 +172,7 @@ impl Manifest {
         let found = damage::of(self, file)?;
         let is_as_listed = faults.is_empty() && found.faults.is_empty();
         faults.extend(found.faults);
+        // Reported only alone: with a fault above, the sum differs anyway, or the manifest itself was changed.
         if is_as_listed && found.sha256.as_deref() != Some(self.sha256.as_str()) {
             faults.push("bytes: the parts are right, and the SHA-256 of the file is not that of the manifest".into());
         }

@@ -40,6 +40,7 @@ use manifest::{Manifest, Object};
 /// Longest range, ns: 24 h.
 pub const LONGEST: u64 = 24 * HOUR;
 /// Most exports at once.
+// Each of them has a chunk of up to `MAX_CHUNK` in memory.
 pub const PARALLEL: usize = 4;
 /// Largest chunk that is written as MP4, bytes: the whole chunk is in memory.
 const MAX_CHUNK: u64 = 128 << 20;
@@ -131,6 +132,7 @@ impl Request {
             })
             .collect();
         let time = |ns: u64| rfc3339_ms(ns).replace(['-', ':'], "").replace(".000Z", "Z");
+        // Without a dot in front, which would hide the file.
         format!(
             "{}_{}_{}.{extension}",
             word.trim_start_matches('.'),

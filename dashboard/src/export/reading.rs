@@ -134,6 +134,7 @@ impl Reading {
             }
         }
         pieces.push(joined.freeze());
+        // `Content-Length` has been sent: another number of bytes must not follow.
         if pieces.iter().map(|piece| piece.len() as u64).sum::<u64>() != part.size {
             return Err(ExportError::Changed(part.source.chunk.name.clone()));
         }
@@ -151,6 +152,7 @@ impl Reading {
         let Some(part) = plan.parts.get(open.part) else {
             return Ok(());
         };
+        // Not beyond the range that was asked for: players and download managers ask for one file by many ranges.
         let to = part
             .source
             .chunk

@@ -77,6 +77,7 @@ impl Exports {
     pub fn fault(&self, id: &str) -> Option<ExportError> {
         let mut faults = lock(&self.faults);
         let at = faults.iter().position(|(known, _)| known == id)?;
+        // Removed, so that the next request makes another attempt instead of getting an old error.
         faults.remove(at).map(|(_, error)| error)
     }
 
@@ -162,6 +163,7 @@ impl Exports {
         if let Err(error) = made {
             let mut faults = lock(&self.faults);
             faults.push_back((id, error));
+            // Bounded: a page that was closed never asks for its error.
             if faults.len() > MAX_KEPT.1 {
                 faults.pop_front();
             }
@@ -172,6 +174,7 @@ impl Exports {
         let mut plans = lock(&self.plans);
         plans.push_back(plan);
         let mut held: usize = plans.iter().map(|plan| plan.header.len()).sum();
+        // The newest stays, however large: `/export` is asked for the plan that `/export/prepare` has just made.
         while plans.len() > 1 && (held > MAX_KEPT.0 || plans.len() > MAX_KEPT.1) {
             held -= plans.pop_front().map_or(0, |plan| plan.header.len());
         }

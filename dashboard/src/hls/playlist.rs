@@ -314,6 +314,7 @@ pub(super) fn head(
     discontinuity: Option<u64>,
 ) -> String {
     let longest = all.iter().map(|chunk| chunk.meta.duration).max().unwrap_or(0);
+    // RFC 8216 section 4.3.3.1: no duration, rounded to the nearest second, may exceed it.
     let target = (longest.saturating_add(500_000_000) / 1_000_000_000).max(1);
     let mut out = format!("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-MEDIA-SEQUENCE:{sequence}\n");
     if let Some(number) = discontinuity {

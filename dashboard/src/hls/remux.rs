@@ -202,6 +202,7 @@ pub(crate) fn ticks(ns: i64, timescale: u32) -> i64 {
 fn pictures(samples: &[Sample], duration: u64) -> Vec<Placed> {
     let mut times: Vec<i64> = Vec::with_capacity(samples.len());
     for sample in samples {
+        // Not below 0: `tfdt` is unsigned.
         let dts = ticks(sample.dts, VIDEO_TICKS).max(0);
         times.push(times.last().map_or(dts, |last| dts.max(last + 1)));
     }
@@ -212,6 +213,7 @@ fn pictures(samples: &[Sample], duration: u64) -> Vec<Placed> {
     let usual = if count > 1 {
         (last - first) / (count - 1)
     } else {
+        // A single picture shows no frame rate.
         i64::from(VIDEO_TICKS) / 25
     };
     let end = first + ticks(i64::try_from(duration).unwrap_or(i64::MAX), VIDEO_TICKS);
@@ -282,6 +284,7 @@ fn moof(tracks: &[TrackOut], data: usize) -> Result<Moof, RemuxError> {
         at += track.samples.iter().map(|sample| sample.data.len()).sum::<usize>();
     }
     Ok(Moof {
+        // Chunks are remuxed one by one and in any order, so no number can count them.
         mfhd: Mfhd { sequence_number: 1 },
         traf,
     })

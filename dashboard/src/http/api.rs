@@ -29,6 +29,7 @@ const MAX_GAPS: usize = 200;
 /// Most hours of all cameras together that one request for gaps may cover: 130 cameras for a month, at some 40,000 list requests.
 const MAX_CAMERA_HOURS: u64 = 100_000;
 /// Interval of the events to a viewer.
+// The page asks by itself after 25 s without an event (`web/src/news.ts`).
 const NEWS_EVERY: Duration = Duration::from_secs(10);
 
 const TIMES: &str = "times are RFC 3339, e.g. 2026-11-22T14:00:00Z";
@@ -233,6 +234,7 @@ pub(super) async fn events(State(shared): State<Shared>) -> impl IntoResponse {
         if !is_first {
             tokio::select! {
                 () = tokio::time::sleep(NEWS_EVERY) => {}
+                // An event stream has no end of its own: the shutdown would wait for it until its grace period is over.
                 _ = shared.ends.wait_for(|ends| *ends) => return None,
             }
         }

@@ -139,6 +139,7 @@ impl From<WriteError> for ApiError {
         } else {
             StatusCode::BAD_GATEWAY
         };
+        // At least 1: with 0 the client would ask again at once.
         let retry_after = (error.class == Class::Throttled).then(|| error.retry_after.map_or(5, |wait| wait.as_secs().max(1)));
         tracing::warn!("the bucket cannot be read: {}", error.message);
         Self {

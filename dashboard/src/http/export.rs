@@ -81,6 +81,7 @@ pub(super) async fn export(
     };
     let bytes = part.clone().unwrap_or(0..plan.size);
     let length = bytes.end - bytes.start;
+    // The plan has been made for HEAD, too: the size is known from nothing else.
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
@@ -108,6 +109,7 @@ pub(super) async fn export(
     let described = [
         (CONTENT_TYPE, plan.content_type.to_owned()),
         (CONTENT_LENGTH, length.to_string()),
+        // A chunk that arrives late changes the bytes of the range; the `ETag` shows that.
         (CACHE_CONTROL, "private, no-cache".to_owned()),
         (ACCEPT_RANGES, "bytes".to_owned()),
         (ETAG, etag),

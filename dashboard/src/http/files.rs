@@ -28,6 +28,7 @@ pub(super) async fn file(method: Method, uri: Uri, headers: HeaderMap) -> Result
     };
     // Names stay the same when the content changes, so the browser must revalidate each time; it mostly gets a 304.
     let common = [(CACHE_CONTROL, "no-cache"), (ETAG, file.etag), (VARY, "Accept-Encoding")];
+    // RFC 9110 section 13.1.2: the header may be a list, and `W/` in front of a tag does not count.
     if has(IF_NONE_MATCH, file.etag) {
         return Ok((StatusCode::NOT_MODIFIED, common).into_response());
     }
@@ -68,6 +69,7 @@ struct LogIn {
 pub(super) async fn log_in(State(shared): State<Shared>, body: Result<String, StringRejection>) -> Result<Response, ApiError> {
     // A body that is too long or not text is treated as one without a token.
     let body = body.unwrap_or_default();
+    // The page sends JSON; `curl -d token=…` sends a form.
     let form = || {
         body.strip_prefix("token=").map(|token| LogIn {
             token: decoded(token.trim_end()),

@@ -24,6 +24,7 @@ use crate::hls::remux::Picture;
 use crate::index::{Chunk, HOUR};
 
 /// Addresses name a generation of an object, whose bytes never change.
+// `private`: shared caches on the way must not store recordings.
 const IMMUTABLE: &str = "private, max-age=31536000, immutable";
 
 async fn chunk_of(shared: &Shared, generation: i64, name: &str) -> Result<Chunk, ApiError> {
@@ -214,6 +215,7 @@ pub(super) async fn preview(State(shared): State<Shared>, Question(at): Question
         }
     };
     let address = format!("/preview/{}/{}.mp4", chunk.generation, encoded(&chunk.name));
+    // `no-store`: a chunk that arrives late may be the one of this time afterwards.
     let headers = [(LOCATION, address), (CACHE_CONTROL, "no-store".to_owned())];
     // If the chunk does not begin with its key frame, the time is not known before the chunk is read.
     let time = chunk.meta.key_frame.then(|| [(PICTURE_TIME, rfc3339_ms(chunk.meta.start))]);

@@ -129,6 +129,7 @@ pub fn router(app: Arc<App>, ends: watch::Receiver<bool>) -> Router {
         })
         .layer(CompressionLayer::new().compress_when(compressed))
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
+        // The last layer is the outermost: the refusals of `guard` have these headers, too.
         .layer(middleware::from_fn_with_state(policy, secured))
         .with_state(shared)
 }
@@ -198,6 +199,7 @@ fn decide(shared: &Shared, request: &Request) -> Decision {
 /// redirected there.
 fn policy(storage: Option<&str>) -> HeaderValue {
     let storage = storage.map(|origin| format!(" {origin}")).unwrap_or_default();
+    // `blob:`: hls.js plays through a MediaSource, which has such an address.
     let text = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self' blob:{storage}; connect-src 'self'{storage}; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     );

@@ -39,12 +39,14 @@ pub(super) fn wanted(header: Option<&str>, size: u64) -> Wanted {
     let number = |text: &str| text.trim().parse::<u64>();
     match (from.trim(), to.trim()) {
         ("", last) => match number(last) {
+            // RFC 9110 section 14.1.2: a suffix of length 0 cannot be satisfied.
             Ok(0) => Wanted::Unsatisfiable,
             Ok(last) if size > 0 => Wanted::Part(size.saturating_sub(last)..size),
             Ok(_) => Wanted::Unsatisfiable,
             Err(_) => Wanted::Whole,
         },
         (from, to) => match (number(from), if to.is_empty() { Ok(u64::MAX) } else { number(to) }) {
+            // Invalid by RFC 9110 section 14.1.1, and ignored as section 14.2 allows.
             (Ok(from), Ok(to)) if from > to => Wanted::Whole,
             (Ok(from), Ok(_)) if from >= size => Wanted::Unsatisfiable,
             (Ok(from), Ok(to)) => Wanted::Part(from..to.saturating_add(1).min(size)),

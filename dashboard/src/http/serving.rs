@@ -39,6 +39,7 @@ pub(super) async fn accept(mut listener: TcpListener, router: Router, patience: 
             drop(open);
         });
     }
+    // The receiver of this function, too: `closed` waits until all of them are dropped.
     drop((listener, open));
     all.closed().await;
 }

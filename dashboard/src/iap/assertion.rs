@@ -11,6 +11,7 @@ use serde::Deserialize;
 /// The `iss` of headers that IAP signs.
 const ISSUER: &str = "https://cloud.google.com/iap";
 /// How far the clocks of this machine and of IAP may differ, seconds.
+// As Google's page recommends.
 const LEEWAY: u64 = 30;
 
 /// Why a request is refused.
@@ -115,6 +116,7 @@ impl Keys {
 /// [`Refusal`]: the header is not a JWT signed by ES256 that names a key.
 pub fn key_id(header: &str) -> Result<String, Refusal> {
     let head = jsonwebtoken::decode_header(header).map_err(|_| Refusal::Malformed)?;
+    // `decode` allows ES256 alone, too, but its error would be `Malformed`.
     if head.alg != Algorithm::ES256 {
         return Err(Refusal::Algorithm);
     }

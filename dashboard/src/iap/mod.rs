@@ -23,7 +23,7 @@ const SECOND: u64 = 1_000_000_000;
 const RARELY: u64 = 60 * SECOND;
 /// Shortest time to the next read after one that failed, ns.
 const SOON: u64 = 5 * SECOND;
-/// Keys older than this are read again, ns: a key that Google has revoked is not trusted for longer.
+/// Keys older than this are read again, ns: if they can be read, a key that Google has revoked is not trusted for longer.
 const STALE: u64 = 24 * 3600 * SECOND;
 
 /// Where IAP's public keys come from.
@@ -97,6 +97,7 @@ impl Gate {
         let kid = key_id(header)?;
         let keys = self.keys_with(&kid, now).await?;
         let user = keys.user(header, &self.settings.audience, now / SECOND);
+        // A wrong audience in the settings refuses every user: the log names both.
         if let Err(Refusal::Audience(stated)) = &user {
             let audience = &self.settings.audience;
             tracing::warn!("IAP signs for the audience {stated}, and --auth iap: names {audience}");
@@ -136,6 +137,7 @@ impl Gate {
             };
         }
         let keys = lock(&self.keys).keys.clone();
+        // An outage of the key server refuses no user whose key is known, however old the keys are.
         match &reads.fault {
             Some(fault) if !keys.has(kid) => Err(GateError::NoKeys(fault.clone())),
             _ => Ok(keys),

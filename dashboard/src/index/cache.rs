@@ -96,6 +96,7 @@ impl Cache {
             let uses = memory.uses;
             if let Some(entry) = memory.entries.get_mut(key) {
                 entry.used = uses;
+                // Not from the disk if it has expired: the file was written together with it.
                 return (now < entry.until).then(|| entry.chunks.clone());
             }
         }
@@ -141,6 +142,7 @@ impl Cache {
         if let Some(old) = memory.entries.insert(key.to_owned(), entry) {
             memory.cost -= old.cost;
         }
+        // The newest stays, even if it alone is over the limit: otherwise each request would list it again.
         while memory.cost > MAX_MEMORY && memory.entries.len() > 1 {
             let oldest = memory
                 .entries
@@ -202,7 +204,10 @@ impl Disk {
         let key = key.to_owned();
         let read = move || {
             let length = std::fs::metadata(&path).ok()?.len();
-            let file: File = serde_json::from_slice(&std::fs::read(&path).ok().filter(|_| length <= MAX_FILE)?).ok()?;
+            if length > MAX_FILE {
+                return None;
+            }
+            let file: File = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
             // The key is compared, too: the file's name is only half of its digest.
             if file.version != VERSION || file.key != key {
                 return None;

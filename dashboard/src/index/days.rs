@@ -106,6 +106,7 @@ impl Index {
                 None => break,
             }
         }
+        // If names do not begin with the day, the listing has other days, too.
         names.retain(|chunk| chunk.start / DAY == day / DAY);
         let names = Arc::new(names);
         let until = now.saturating_add(freshness::day_good_for(day, now));

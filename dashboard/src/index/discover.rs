@@ -192,6 +192,7 @@ impl Index {
             let page = self.list(&query).await?;
             for prefix in page.prefixes {
                 let name = prefix.get(folder.len()..).unwrap_or_default().trim_end_matches('/');
+                // Not at the root: a year there has no folder in front of it that could be the id of a camera.
                 let may_be_year = !folder.is_empty() && is_year(name) && !known.contains_key(&prefix);
                 if may_be_year { &mut years } else { &mut inside }.push(prefix);
             }
@@ -250,6 +251,7 @@ impl Index {
     /// search from the beginning long before it gets there.
     async fn list_objects(&self) -> Result<(BTreeSet<String>, usize), IndexError> {
         let (mut cameras, mut listings) = (BTreeSet::new(), 0);
+        // If the id stood in front of the time, the prefixes of two ids would differ.
         let has_days_first = self.device_prefix("0") == self.device_prefix("1");
         if has_days_first {
             let yesterday = self.clock.now().saturating_sub(24 * HOUR);

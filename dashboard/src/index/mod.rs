@@ -123,6 +123,7 @@ const MAX_CAMERAS: usize = 20_000;
 /// How long an answer about the newest chunk is valid, ns.
 const NEWEST_FOR: u64 = 2_000_000_000;
 /// As [`NEWEST_FOR`], for a camera without any chunk.
+// Longer: a search from nothing takes several listings, one from a known chunk mostly a single short one.
 const NOTHING_FOR: u64 = 60_000_000_000;
 
 impl Index {

@@ -196,6 +196,7 @@ fn is_overtaken(report: &Report, status: &StatusDocument, newest: &Chunk, now: u
 
 /// Returns whether a report received at `at` is older than three of its intervals at `now`.
 fn is_old(status: &StatusDocument, at: u64, now: u64) -> bool {
+    // The status may be from anyone: its interval may be negative, or too long for a duration.
     let interval = std::time::Duration::try_from_secs_f64(status.interval_s * 3.0).unwrap_or(std::time::Duration::MAX);
     u128::from(now.saturating_sub(at)) > interval.as_nanos()
 }

@@ -74,6 +74,7 @@ pub(super) fn of(chunks: &[Chunk]) -> Vec<Run> {
         }
         open.insert(&chunk.meta.session, (at, chunk));
     }
+    // They stay in memory for hours, and an hour usually has a single run.
     runs.shrink_to_fit();
     runs
 }

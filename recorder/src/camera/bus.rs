@@ -34,6 +34,7 @@ const NO_STATUS: &str = "the broker gets no status of this camera";
 /// Removes all messages from the bus; the sync handler has already handled them.
 pub(super) fn drain(recording: &Recording) {
     if let Some(bus) = recording.pipeline.bus() {
+        // The queue of the bus has no limit: it would grow for as long as the camera is recorded.
         while bus.pop().is_some() {}
     }
 }

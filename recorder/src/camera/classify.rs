@@ -143,6 +143,7 @@ pub(super) fn classify(error: &SourceError) -> Failure {
         _ if has("no supported stream") || has("missing plugin") || has("no suitable") => {
             Failure::Unsupported("the camera sends nothing that can be recorded; set it to H.264 or H.265".to_owned())
         }
+        // After the causes above: `rtspsrc` begins most of its texts with these words, whatever the cause is.
         _ if has("could not receive")
             || has("could not send")
             || has("could not open resource")

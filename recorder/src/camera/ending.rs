@@ -61,6 +61,7 @@ pub fn end(recording: &Arc<Recording>, deadline: &Deadline) {
     if recording.is_assembled() {
         recording.built.wait(BUILD);
     }
+    // Not earlier: once the end has begun, `assemble` builds nothing.
     recording.ending.store(true, Ordering::Relaxed);
     let sink = recording.sink();
     let closed = Arc::clone(&recording.closed);
@@ -155,6 +156,7 @@ fn upload(recording: &Recording, sink: &gst::Element, deadline: &Deadline) {
     let began = Instant::now();
     let is_on_disk = recording.setup.storage.spool_dir.is_some();
     let is_over = || deadline.is_over() || recording.given_up.load(Ordering::Relaxed);
+    // In READY or below a sink has no session, and uploads nothing.
     while !is_over() && sink.current_state() > gst::State::Ready {
         let stats = stats::of(sink);
         let is_left = is_on_disk && stats.bytes_in_memory == 0 && began.elapsed() >= DISK;

@@ -146,6 +146,7 @@ fn read(recording: &Recording, first: Option<(Instant, u64, u64)>, measured: &mu
         f64::from(u32::try_from(count).unwrap_or(u32::MAX)) * 1000.0 / f64::from(passed)
     };
     measured.fps = Some(a_second(watch.frames().saturating_sub(frames)));
+    // 125 bytes are a kbit.
     measured.kbit = Some(a_second(watch.bytes().saturating_sub(bytes) / 125));
     measured.key_interval = watch.pace().key_interval.map(|ns| Duration::from_nanos(ns).as_secs_f64());
 }

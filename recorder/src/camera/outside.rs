@@ -72,6 +72,7 @@ fn set_up(uri: &gst::Element, camera: &Camera, password: Option<&str>) -> Result
                 source.set_property(name, value);
             }
         };
+        // `souphttpsrc` has `user-id`, `rtmp2src` has `username`.
         set(["user-id", "username"], &username);
         set(["user-pw", "password"], &password);
         if let Some(file) = ca_file.as_deref().filter(|_| source.has_property("tls-database")) {

@@ -306,6 +306,7 @@ impl Recording {
 
     /// Ends the sound track and continues without sound, because the muxer would wait for it for ever.
     pub fn close_sound(&self) {
+        // The lock is released before GStreamer is called: a message that is posted meanwhile may need it (`bus`).
         let (pad, branch) = {
             self.watch.is_soundless.store(true, Ordering::Relaxed);
             let mut parts = self.parts();

@@ -46,7 +46,7 @@ pub struct Report {
     pub backlog_bytes: u64,
     /// Age of the oldest chunk that waits for upload.
     pub oldest_pending: Duration,
-    /// Bytes of chunks that were dropped because memory or spool were full.
+    /// Bytes of chunks that were dropped because memory or spool was full.
     pub dropped_bytes: u64,
     /// Time until the spool is full at the current data rate; `None` without a spool or while the camera is not recorded.
     pub spool_left: Option<Duration>,

@@ -165,6 +165,7 @@ pub async fn run(job: Job, mut orders: UnboundedReceiver<Order>, seed: u64) {
     let (to, mut events) = unbounded_channel();
     let mut runner = Runner::new(job, to, seed);
     let mut tick = tokio::time::interval(TICK);
+    // After a suspension one reading of the counters is enough.
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut turn = Instant::now();
     while !runner.is_over() {
@@ -537,6 +538,7 @@ fn to_give_up(sizes: &[u64], room: u64) -> usize {
 
 fn limits(camera: &Camera) -> supervisor::Limits {
     let first_picture = match (camera.address.scheme(), camera.transport) {
+        // Over UDP the jitter buffer alone delays the first picture by 2 s (`latency` in `source`).
         (Scheme::Rtsp | Scheme::Rtsps, Transport::Udp) => Duration::from_secs(4),
         // `rtspsrc` changes from UDP to TCP after 5 s without a packet (its property `timeout`).
         (Scheme::Rtsp | Scheme::Rtsps, Transport::Auto) => Duration::from_secs(9),

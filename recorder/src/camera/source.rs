@@ -18,6 +18,7 @@ use super::watch::{EventSender, PipelineEvent, Watch};
 use gstgcstreamer::base::lock::lock;
 
 /// How long a TEARDOWN may take. Without one a camera keeps the session until it times out, and cameras allow few sessions.
+// The default of `rtspsrc`, 100 ms, is too short: sessions stay behind at cameras.
 const TEARDOWN: Duration = Duration::from_secs(2);
 /// The time-out of connecting, and of each answer of RTSP.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -171,6 +172,7 @@ impl Choice {
         if chosen.video.is_none() {
             let is_picture = |kind: &&String| kind.starts_with("video/") || kind.starts_with("image/");
             let kind = chosen.others.iter().find(is_picture).or(chosen.others.first());
+            // The name comes from the camera's description, so it may have any length.
             let kind = kind.filter(|kind| kind.len() < 20);
             return Some(sends(kind.map_or("no pictures", String::as_str)));
         }
@@ -248,6 +250,7 @@ fn rtsp(
     event_sender: &EventSender,
 ) -> Result<gst::Element, Failure> {
     let microseconds = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    // Flags, whose order means nothing: `rtspsrc` tries UDP before TCP.
     let protocols = match camera.transport {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp-mcast+udp",
@@ -256,6 +259,7 @@ fn rtsp(
     let source = gst::ElementFactory::make("rtspsrc")
         .property("location", camera.address.secret())
         .property_from_str("protocols", protocols)
+        // 2 s is the default of `rtspsrc`. TCP neither loses nor reorders packets, so a shorter delay is enough.
         .property("latency", if camera.transport == Transport::Tcp { 500u32 } else { 2000 })
         .property("drop-on-latency", false)
         // By default `rtpbin` accepts a source only after a few packets in sequence. A camera that sends each packet twice never
@@ -264,6 +268,7 @@ fn rtsp(
         .property("tcp-timeout", microseconds(ANSWER))
         .property("timeout", microseconds(ANSWER))
         .property("teardown-timeout", u64::try_from(TEARDOWN.as_nanos()).unwrap_or(0))
+        // At least one camera answers 401 to requests without it.
         .property("user-agent", concat!("gcstreamer/", env!("CARGO_PKG_VERSION")))
         .property("user-id", camera.username.as_deref())
         .property("user-pw", password)

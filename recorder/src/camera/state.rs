@@ -104,6 +104,7 @@ impl Failure {
         match self {
             Self::Refused(_) => StartReason::CameraRefused,
             Self::Frozen(_) => StartReason::CameraFrozen,
+            // Each of these is a change of the camera, or ends with one of its settings or the recorder's.
             Self::Changed(_) | Self::Unsupported(_) | Self::Setup(_) => StartReason::Reconfigured,
             Self::Busy(_) | Self::Unreachable(_) | Self::Closed(_) | Self::Internal(_) => StartReason::CameraUnreachable,
         }

@@ -457,6 +457,7 @@ impl Supervisor {
                 Vec::new()
             }
             Phase::Connecting { .. } | Phase::Open { .. } => {
+                // A lasting fault keeps its reason: the gap began with it, not with the new settings.
                 if !self.condition.state.is_fault() {
                     self.set_reason(now, StartReason::Reconfigured);
                 }

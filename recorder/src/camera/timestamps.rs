@@ -129,6 +129,7 @@ struct Separation {
 }
 
 impl Separation {
+    // FLV and Matroska count milliseconds: closer pictures would get the same time again.
     const STEP: u64 = 1_000_000;
     /// A burst of collected pictures arrives within this time.
     const PATIENCE: u64 = 1_000_000_000;

@@ -139,6 +139,7 @@ impl Pace {
                 self.fps = Some(f64::from(self.count + 1) / passed);
                 (self.first, self.count) = (Some(time), 0);
             }
+            // After a longer pause or a jump the count starts again: neither is a low frame rate.
             _ => (self.first, self.count) = (Some(time), 0),
         }
     }

@@ -63,6 +63,7 @@ impl Address {
         let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
             return Err(format!("url has no host; {example}"));
         };
+        // `Url` ignores line breaks, tabs and blanks at both ends, but GStreamer gets the text as it is.
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err("url holds a blank or a control character; remove it".to_owned());
         }

@@ -83,6 +83,7 @@ impl fmt::Debug for Secret {
 /// # Errors
 /// The system's error.
 pub(super) fn check_readable(path: &Path) -> Result<(), String> {
+    // Opened: metadata alone do not show whether this user may read the file.
     match std::fs::File::open(path).and_then(|file| file.metadata()) {
         Ok(metadata) if metadata.is_file() || !metadata.is_dir() => Ok(()),
         Ok(_) => Err(format!("{} is a folder", path.display())),

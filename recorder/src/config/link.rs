@@ -12,6 +12,7 @@ use gcstreamer_schema::topics::prefix_of;
 use super::{IotCore, Mqtt};
 
 /// Shortest time between two states of a link.
+// The device contract of IoT Core allows one a second.
 pub(crate) const STATE_GAP: Duration = Duration::from_secs(1);
 /// Keep-alive interval of MQTT. A broker notices a power cut after one and a half intervals (MQTT 3.1.1, 3.1.2.10).
 const KEEP_ALIVE: Duration = Duration::from_secs(20);

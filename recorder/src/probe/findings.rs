@@ -58,6 +58,7 @@ impl Findings {
         let measured = &self.measured;
         match measured.key_interval {
             Some(interval) => into.extend(advice::key_interval(interval)),
+            // Two key frames of a camera that needs no advice, at most 4 s apart, fit into this time.
             None if measured.time >= Duration::from_secs(8) => {
                 into.push(format!(
                     "fewer than two key frames in {} s: {}",

@@ -99,6 +99,7 @@ pub fn run(config: &Config, time: Duration) -> Result<Findings, gst::glib::Error
 /// Sends a DESCRIBE without credentials and returns the answer, up to its blank line; `None` if the camera cannot be reached.
 fn describe(url: &str) -> Option<String> {
     let parsed = url::Url::parse(url).ok()?;
+    // `Url` has IPv6 addresses in brackets, which name resolution does not accept.
     let host = parsed.host_str()?.trim_matches(['[', ']']);
     let address = (host, parsed.port().unwrap_or(554)).to_socket_addrs().ok()?.next()?;
     let mut stream = TcpStream::connect_timeout(&address, ANSWER).ok()?;
@@ -109,6 +110,7 @@ fn describe(url: &str) -> Option<String> {
     let mut answer = Vec::new();
     let until = Instant::now() + ANSWER;
     let mut block = [0; 1024];
+    // Bounded in size and time: an answer may come byte by byte and never end.
     while !answer.windows(4).any(|end| end == b"\r\n\r\n") && (answer.len() as u64) < LONGEST && Instant::now() < until {
         match stream.read(&mut block) {
             Ok(0) | Err(_) => break,

@@ -217,6 +217,7 @@ impl Facts {
         if let Some((reason, at)) = self.cause().filter(|(_, at)| !goes_on(*at)) {
             return Some(Classification::new(Phase::Error, Some(reason), at));
         }
+        // In either order: the EOS and the message reach the reporter by different ways.
         if let (Some(eos), Some(trouble)) = (self.eos_at, self.source_problem_at)
             && eos.abs_diff(trouble) <= SOURCE_LOST_WITHIN
         {

@@ -348,6 +348,7 @@ impl Reporter {
             if problem.is_error && !is_known {
                 self.elsewhere = Some((
                     Problem {
+                        // A source elsewhere is not the source of this stream.
                         is_source: false,
                         ..problem
                     },
@@ -380,6 +381,7 @@ impl Reporter {
             self.facts.error_at = Some(now.mono);
             self.facts.error_is_source = problem.is_source;
         }
+        // A WARNING never replaces an ERROR.
         if is_first || (problem.is_source && !self.current.problem.as_ref().is_some_and(|p| p.is_error)) {
             self.current.problem = Some(problem);
         }
@@ -459,6 +461,7 @@ impl Reporter {
             Some(now.saturating_add(SECOND)),
             is_soon.then(|| now.saturating_add(SOON)),
         ];
+        // Moments that have passed are left out: with one of them the timer would poll as often as it can.
         let earliest = moments.into_iter().flatten().filter(|t| *t > now).min();
         earliest.unwrap_or(now.saturating_add(SECOND))
     }

@@ -47,6 +47,7 @@ impl RateWindow {
             key_gaps: counts.key_gaps,
             key_span: counts.key_span,
         });
+        // The first point stays until the second is old enough: the window is never shorter than its length.
         while self.points.get(1).is_some_and(|m| m.at.saturating_add(WINDOW) <= now) {
             self.points.pop_front();
         }

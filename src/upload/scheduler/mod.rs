@@ -132,6 +132,7 @@ impl Scheduler {
         };
         self.links
             .entry(link_key)
+            // A link to another destination has one upload at a time: rule 6.
             .or_insert_with(|| Link::new(1))
             .index
             .add(ticket, chunk.order());

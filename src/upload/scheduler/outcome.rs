@@ -49,6 +49,7 @@ impl Scheduler {
         let most = if self.is_draining(now) { FIRST_BACKOFF } else { MAX_BACKOFF };
         let refused_pause = self.refused_pause(now);
         // Full jitter: sinks that failed together must not try together again.
+        // 2^10 s exceeds every limit; an unbounded shift would overflow.
         let pause = |failures: u32| chance % (FIRST_BACKOFF.saturating_mul(1 << failures.min(10)).min(most) + 1);
         let is_new = |chunk: &Waiting| chunk.failed.is_none() && chunk.link_key.is_none();
         self.failing += usize::from(self.chunks.get(&ticket).is_some_and(is_new));

@@ -279,6 +279,7 @@ impl CaptureClock {
         // A quarter at each cut, below 250 ms: `align-to-clock` tolerates that for chunks of 2 s and more.
         let by = if is_step { difference } else { difference / 4 };
         self.anchor = Some(anchor.saturating_add(by));
+        // A stream that is not live is dated by this arrival.
         if let Some((arrival, _)) = &mut self.first {
             *arrival = unsigned(signed(*arrival).saturating_add(by));
         }

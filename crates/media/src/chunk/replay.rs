@@ -85,6 +85,7 @@ impl Replay {
             Container::Raw => self.fed,
             // Sizes show where the last tag or fragment ends, so it counts although nothing follows it.
             Container::Fmp4 | Container::Flv if !self.walk.lost && !self.damaged => self.walk.whole,
+            // Behind damage a size proves nothing, so the last fragment does not count.
             Container::Fmp4 => self.last_unit().unwrap_or(self.walk.whole),
             // A unit is known to have ended only once the next one begins, so the last one does not count.
             _ => self.last_unit().unwrap_or(self.init_bytes),

@@ -16,6 +16,7 @@ pub fn avc_from_sps(sps: &[u8]) -> Option<String> {
 
 /// `avc1.PPCCLL` from an AVCDecoderConfigurationRecord.
 pub fn avc_from_record(record: &[u8]) -> Option<String> {
+    // Both have profile, constraints and level in bytes 1 to 3.
     avc_from_sps(record)
 }
 
@@ -196,6 +197,7 @@ pub(super) fn mpeg2_name(data: &[u8]) -> String {
             // sequence_extension; the escape bit means the 4:2:2 profile.
             (Some(0xb5), Some(&b)) if b >> 4 == 1 => {
                 let object_type = match (b & 8, b & 7) {
+                    // Simple is profile 5 and object type 0x60, High is profile 1 and 0x64.
                     (0, profile @ 1..=5) => 0x65 - profile,
                     (0, _) => 0x61,
                     _ => 0x65,

@@ -56,6 +56,7 @@ fn is_transport_stream(data: &[u8], complete: bool) -> bool {
         Some(&[0x47, b1, _, b3, length, ..]) => b1 & 0x80 == 0 && b3 & 0x30 != 0 && (b3 & 0x30 != 0x20 || length == 183),
         _ => false,
     };
+    // The layouts of `mpegts`: plain, behind an arrival time of M2TS, in front of parity bytes.
     [188, 192, 204].into_iter().any(|stride| {
         let needed = if complete && data.len() < SYNCS * stride {
             (data.len() / stride).max(1)

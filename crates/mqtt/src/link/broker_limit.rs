@@ -56,6 +56,7 @@ impl BrokerLimit {
 
     pub(super) fn acknowledged(&mut self, what: PublishKind, size: usize) {
         self.taken = self.taken.max(Some(size));
+        // A message at least as large was accepted, so the size is not the cause.
         let is_cleared = |(kind, _, suspected): (PublishKind, u32, usize)| kind == what || size >= suspected;
         if self.suspect.is_some_and(is_cleared) {
             self.suspect = None;
@@ -84,9 +85,11 @@ impl BrokerLimit {
         if is_new {
             self.reported.push(what);
         }
+        // A state is never given up, and before the first acknowledgement the size need not be the cause.
         if what == PublishKind::State || self.taken.is_none() {
             return if is_new { Verdict::Report } else { Verdict::Nothing };
         }
+        // Acknowledgements of such sizes are from before the broker's limit was lowered.
         (self.suspect, self.taken) = (None, self.taken.filter(|taken| *taken < smallest));
         self.limit = Some((smallest.saturating_sub(1), now.saturating_add(COUNTS_FOR)));
         Verdict::GiveUp { is_new }

@@ -443,6 +443,7 @@ impl LinkState {
         self.up_since = None;
         self.notify_down();
         if self.closing.is_some() {
+            // Without a token there is no connection for the final state.
             return self.finish();
         }
         let until = now.saturating_add(CLOCK_WAIT);
@@ -566,6 +567,7 @@ impl LinkState {
         if self.subscriptions.asked_since().is_some() || self.publishes.in_flight_since().is_some() {
             return None;
         }
+        // 2^5 times `PROOF` exceeds `LIVED`, the limit below.
         let proof = PROOF.saturating_mul(1 << self.breaks.saturating_sub(1).min(5));
         self.up_since.map(|since| since.saturating_add(proof.min(LIVED)))
     }

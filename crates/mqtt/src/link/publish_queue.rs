@@ -241,6 +241,7 @@ impl PublishQueue {
         if payload.len() > limit {
             return Some(too_large(PublishKind::Discovery, &topic, payload.len(), limit));
         }
+        // Stored all the same: a later connection publishes it once the guessed limit has expired.
         self.discovery_due = payload.len() <= self.broker_limit.at(now);
         self.topics.discovery = Some((topic, payload));
         None
@@ -249,6 +250,7 @@ impl PublishQueue {
     /// Sets the final payloads. Does not publish a payload again that the broker has acknowledged or that is in flight.
     pub(super) fn want_final(&mut self, now: Duration, last: Wanted) -> Option<String> {
         self.leaving = true;
+        // `online` must not follow now: `offline` is published last.
         self.availability = None;
         self.discovery_due = false;
         let in_flight = |what| self.in_flight.as_ref().filter(|f| f.what == what).map(|f| &f.payload);
@@ -295,6 +297,7 @@ impl PublishQueue {
         let limit = self.limit(queued_at, &topic);
         if payload.len() > limit {
             self.dropped = self.dropped.saturating_add(1);
+            // A size over the broker's limit was reported when that limit was found.
             let is_found = payload.len() <= self.topics.limit(&topic);
             let is_reported = is_found || std::mem::replace(&mut self.event_too_large, true);
             return (!is_reported).then(|| too_large(PublishKind::Telemetry, &topic, payload.len(), limit));
@@ -425,6 +428,7 @@ impl PublishQueue {
                 kind: landed.kind,
                 payload: landed.payload,
             }),
+            // Both become due again at the next connection, see `connected`.
             PublishKind::Availability | PublishKind::Discovery => {}
         }
         if is_given_up {
@@ -469,6 +473,7 @@ impl PublishQueue {
                 self.published_here.status = true;
             }
             PublishKind::Availability => {
+                // A row of foreign `offline` messages must not lead to as many answers.
                 self.availability_not_before = next;
                 self.has_published_offline = landed.payload == OFFLINE;
             }

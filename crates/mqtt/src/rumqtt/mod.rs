@@ -170,6 +170,7 @@ impl Connection {
 
     /// Waits for the next packet. Nothing follows [`Received::Lost`] and [`Received::Disconnected`]. Cancel safe.
     pub(super) async fn received(&mut self) -> Received {
+        // The task sends a last event before it ends, unless it panics.
         let ended = || Received::Lost("the MQTT client broke off".to_owned());
         self.received.recv().await.unwrap_or_else(ended)
     }
@@ -183,6 +184,7 @@ impl Connection {
 
     /// Subscribes to the topics at QoS 1.
     pub(super) fn subscribe(&self, topics: Vec<String>) {
+        // A SUBACK holds only return codes, in the order of the filters (MQTT 3.1.1, 3.9.3).
         lock(&self.asked).clone_from(&topics);
         let filters = topics.into_iter().map(|topic| SubscribeFilter::new(topic, QoS::AtLeastOnce));
         self.ask(Request::Subscribe(Subscribe::new_many(filters)));
@@ -253,6 +255,7 @@ impl Task {
     }
 
     async fn end(&self, failure: &Failure) {
+        // Fails if the connection was dropped, which needs no last event.
         let _ = self.sender.send(self.context.end(failure).await).await;
     }
 

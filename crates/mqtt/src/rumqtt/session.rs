@@ -62,6 +62,7 @@ impl Session {
             stream,
             unread: BytesMut::new(),
             max_incoming,
+            // `false`: the crate acknowledges what arrives.
             state: MqttState::new(IN_FLIGHT, false),
             keep_alive,
             next_ping: Instant::now(),

@@ -118,6 +118,7 @@ impl Place {
     fn begin(&self) -> Option<Working<'_>> {
         let begin = |permit: Option<OwnedSemaphorePermit>| {
             let mut held = lock(&self.held);
+            // Another connection of this export may have got a place meanwhile: then `permit` is free again.
             held.permit = held.permit.take().or(permit);
             held.permit.as_ref()?;
             held.working += 1;

@@ -89,6 +89,8 @@ pub(super) fn aac(config: &[u8]) -> Option<(u32, u16, u32)> {
     let &[first, second, ..] = config else { return None };
     let index = usize::from((first & 7) << 1 | second >> 7);
     let rate = *RATES.get(index)?;
+    // ISO/IEC 14496-3 table 1.19: 7 means eight channels. With 0 a program_config_element names them, and decoders
+    // read them there.
     let channels = match second >> 3 & 0xf {
         7 => 8,
         0 => 2,

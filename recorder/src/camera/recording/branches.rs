@@ -85,6 +85,7 @@ impl Recording {
 
     /// Discards the data of a pad. Without a link, the pad would return NOT_LINKED to the element behind it.
     pub(super) fn add_nothing(&self, pad: &gst::Pad) -> Result<(), Failure> {
+        // Not `async`: until its first buffer, such a sink would take the playing pipeline back to PAUSED.
         let sink = gst::ElementFactory::make("fakesink")
             .property("sync", false)
             .property("async", false)

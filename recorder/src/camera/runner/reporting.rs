@@ -94,6 +94,7 @@ impl Runner {
                 report.size = Some((picture.width, picture.height));
                 report.audio = open.recording.sound_label();
             }
+            // Values of the connection before stay until this one has its own.
             report.fps = pace.fps.or(report.fps);
             report.key_interval = pace
                 .key_interval

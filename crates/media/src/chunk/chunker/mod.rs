@@ -307,6 +307,7 @@ impl Chunker {
         let stamp = self.stamp_of(at, &unit);
         // The metadata names the time that a player finds in the container, without our corrections.
         let container_pts = unit.pts.map(|pts| pts.saturating_sub(self.input.origin()));
+        // `mpegtsmux` moves the running times of its buffers to 0; those of its input are in the stream.
         if self.input.container() == Container::MpegTs {
             self.clock.transport_time(&stamp, container_pts);
         }

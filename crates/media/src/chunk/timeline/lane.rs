@@ -10,6 +10,7 @@ use super::seam::Seam;
 const BACK: i128 = 2_000_000_000;
 /// Sound and pictures of one recording are less than this apart: 3 s.
 pub(super) const LATE: i128 = 3_000_000_000;
+// The picture buffer of a decoder holds at most 16 (H.264 A.3.1, H.265 A.4.2).
 /// Most pictures that a picture can be stored ahead of.
 const REORDER: i128 = 16;
 /// Pictures of cameras with unsteady clocks go back by less: 100 ms.
@@ -223,6 +224,7 @@ impl Lane {
         let back = BACK.max(self.step * REORDER).max(length * 2);
         let fits = |offset: i128| {
             let time = raw - offset;
+            // Decode times never go back: so far behind the last unit, another recording begins.
             let is_late = seam.is_decoded && seam.begin - offset < self.began() - BACK.max(self.length / 8);
             time >= self.last - back && time <= self.end.max(self.last).max(now) + JUMP && !is_late
         };
@@ -283,6 +285,7 @@ impl Lane {
             // The time fits the other track, which has jumped already or has not jumped yet: use its offset.
             return (self.moved(other.offset, raw, step), other.offset == self.offset);
         }
+        // The times are back where they were, so that a single wrong time leaves no trace.
         if self.before != self.offset && fits(self.before) {
             return (self.moved(self.before, raw, step), true);
         }
@@ -318,6 +321,7 @@ impl Lane {
         ((time - leap.last).abs() <= most).then(|| {
             let lane = Self {
                 leap: None,
+                // `top` may be the wrong time itself.
                 top: self.second.max(leap.last),
                 below: Below::default(),
                 ..self.moved(self.offset, raw, 0)

@@ -245,6 +245,7 @@ pub(super) fn audio(data: &[u8]) -> Audio {
         return Audio::default();
     };
     match (first >> 4, data.get(1)) {
+        // 2 is MP3, 14 is MP3 at 8 kHz (E.4.2.1).
         (2 | 14, _) => plain(Some("mp4a.40.34")),
         (7, _) => plain(Some("alaw")),
         (8, _) => plain(Some("ulaw")),

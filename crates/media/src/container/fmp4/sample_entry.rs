@@ -109,6 +109,7 @@ fn original(kind: FourCc, boxes: &[u8]) -> (FourCc, bool) {
 
 fn visual(format: &FourCc, boxes: &[u8]) -> SampleEntry {
     match format {
+        // `dva1` and `dvav` are Dolby Vision with H.264, `dvh1` and `dvhe` below with H.265.
         b"avc1" | b"avc2" | b"avc3" | b"avc4" | b"dva1" | b"dvav" => {
             let record = find(boxes, b"avcC").unwrap_or_default();
             SampleEntry {

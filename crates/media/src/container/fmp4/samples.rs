@@ -194,6 +194,7 @@ fn decode_time(body: &[u8], last: i64) -> Option<i64> {
     let mut fields = Fields(body);
     let (version, _) = fields.full_box()?;
     let time = fields.word(version)?.cast_signed();
+    // Not before half a wrap: a time far ahead would become negative.
     if version == 0 && last > WRAP / 2 {
         let turns = (last - time).saturating_add(WRAP / 2).div_euclid(WRAP);
         return Some(time.saturating_add(turns.saturating_mul(WRAP)));

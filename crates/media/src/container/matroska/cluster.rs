@@ -345,6 +345,7 @@ impl Cluster {
             Key::Closed if codec == VideoCodec::Unknown => Key::Open,
             key => key,
         };
+        // A laced block holds several frames, so it is no part of a picture.
         frame.part = if is_single && self.lead.len() + classified.coded.len() <= MAX_LEAD {
             classified.picture.part
         } else {

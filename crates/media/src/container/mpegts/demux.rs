@@ -215,7 +215,7 @@ impl Demux {
             self.early.push(packet.pid);
         }
         let first = self.held.first().map_or(packet.at, |held| held.at);
-        // EarlyPacket packets keep `settled` at the first of them, and with it every chunk. So their number has a limit.
+        // Held packets keep `settled` at the first of them, and with it every chunk. So their number has a limit.
         if packet.at.saturating_sub(first) > MAX_EARLY {
             self.is_too_early = true;
             self.held = Vec::new();

@@ -71,6 +71,7 @@ pub(super) fn is_whole(pes: &[u8]) -> bool {
 
 /// Returns the 33 bits of a PTS or DTS field.
 fn timestamp(field: &[u8; 5]) -> u64 {
+    // Marker bits separate the three parts (2.4.3.7).
     let [a, b, c, d, e] = field.map(u64::from);
     (a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1
 }

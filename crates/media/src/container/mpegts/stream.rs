@@ -89,9 +89,11 @@ impl Kind {
             Some(b"EAC3") => return named("ec-3"),
             Some(b"DTS1" | b"DTS2" | b"DTS3") => return named("dtsc"),
             Some(b"Opus") => return named("opus"),
+            // SMPTE 302M, which has no name in RFC 6381.
             Some(b"BSSD") => return Self::Audio(Audio::Nameless),
             Some(b"HEVC") => return Self::Video(Video::Nal(VideoCodec::H265)),
             Some(b"AV01" | b"VC-1" | b"drac") => return Self::Video(Video::Nal(VideoCodec::Unknown)),
+            // Splice information of SCTE 35: sections, no PES packets.
             Some(b"CUEI") => return Self::Sections,
             _ => {}
         }
