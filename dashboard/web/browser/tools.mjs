@@ -45,12 +45,17 @@ export const pictures = (page) =>
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [320, 180];
     const pen = canvas.getContext("2d", { willReadFrequently: true });
+    // A video that has loaded data and decoded none is drawn black; below its number the test picture is never dark.
+    const isDark = () => pen.getImageData(0, 100, 320, 1).data.every((value, index) => index % 4 === 3 || value < 64);
     return [...document.querySelectorAll("video[aria-label]")].map((video) => {
-      if (video.readyState < 2) return { ready: video.readyState, seeking: video.seeking, time: video.currentTime, buffered: Array.from({ length: video.buffered.length }, (_, i) => [video.buffered.start(i), video.buffered.end(i)]), seconds: null, words: video.parentElement.textContent, paused: video.paused };
+      const known = { seeking: video.seeking, words: video.parentElement.textContent, paused: video.paused, rate: video.playbackRate };
+      const nothing = () => ({ ...known, seconds: null, ready: video.readyState, time: video.currentTime, buffered: Array.from({ length: video.buffered.length }, (_, i) => [video.buffered.start(i), video.buffered.end(i)]) });
+      if (video.readyState < 2) return nothing();
       pen.drawImage(video, 0, 0, 320, 180);
+      if (isDark()) return nothing();
       let number = 0;
       for (let bit = 0; bit < 10; bit++) number += (pen.getImageData(bit * 32 + 16, 16, 1, 1).data[0] > 128 ? 1 : 0) << bit;
-      return { seconds: number / fps, words: video.parentElement.textContent, paused: video.paused, rate: video.playbackRate };
+      return { ...known, seconds: number / fps };
     });
   }, FPS);
 
