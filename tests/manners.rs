@@ -87,14 +87,15 @@ fn a_sink_that_is_linked_while_the_muxer_runs_stores_chunks_with_its_head() {
 
 #[test]
 fn a_stream_whose_first_buffer_has_a_byte_or_two_has_its_head_once() {
-    for (muxer, bytes) in [
-        ("flvmux streamable=true", 1),
-        ("flvmux streamable=true", 2),
-        ("matroskamux streamable=true", 3),
+    // At the end rndbuffersize drops what is shorter than `min`, and ffmpeg 7 reports a Matroska file that lacks a byte.
+    for (muxer, min, max) in [
+        ("flvmux streamable=true", 1, 1),
+        ("flvmux streamable=true", 2, 2),
+        ("matroskamux streamable=true", 1, 3),
     ] {
         let server = GcsServer::spawn_thread();
         let front = flv(1).replace("flvmux streamable=true", muxer);
-        let line = Line::new(&format!("{front} ! rndbuffersize min={bytes} max={bytes}"), &server, "");
+        let line = Line::new(&format!("{front} ! rndbuffersize min={min} max={max}"), &server, "");
         line.play();
         line.wait();
         line.stop();
