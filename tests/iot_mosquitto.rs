@@ -289,7 +289,7 @@ fn many_elements_together_wait_no_longer_than_one() {
 fn each_change_of_the_connection_is_notified_once() {
     let broker = Mosquitto::start();
     let line = StatusLine::new(&properties(&broker), NOWHERE);
-    let (report, reported) = std::sync::mpsc::channel();
+    let (report, reported) = mpsc::channel();
     line.status.connect_notify(Some("mqtt-connected"), move |status, _| {
         let _ = report.send(status.property::<bool>("mqtt-connected"));
     });

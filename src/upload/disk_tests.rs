@@ -24,7 +24,7 @@ use super::scheduler::Elsewhere;
 use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::ChunkFile;
 use super::spooler::{self, Jobs};
-use super::tests::{chunk, limits};
+use super::tests::{chunk, due, limits};
 use super::ticket::Ticket;
 use crate::base::boot;
 use crate::flow::bucket_endpoint::BucketEndpoint;
@@ -571,9 +571,7 @@ fn a_parked_chunk_is_not_waited_for_and_neither_its_refusal_nor_its_age_is_repor
     uploads.adopt(vec![parked(101)], true);
     let soon = Instant::now() + Duration::from_secs(5);
     assert_eq!(uploads.wait_drained(soon, false, &|| false), Drained::Yes);
-    let Due::Send { chunks, .. } = uploads.due() else {
-        panic!("it has stopped")
-    };
+    let chunks = due(&uploads);
     let (ticket, _) = chunks.into_iter().next().expect("it is tried");
     assert_eq!(uploads.wait_drained(soon, false, &|| false), Drained::Yes);
     uploads.finished(ticket, refused(), Confirmed::No);
@@ -590,9 +588,7 @@ fn a_parked_chunk_is_not_waited_for_and_neither_its_refusal_nor_its_age_is_repor
     // Another sink of this process finds it.
     let next = with_disk(100);
     next.adopt(vec![parked(101), parked(102)], true);
-    let Due::Send { chunks, .. } = next.due() else {
-        panic!("it has stopped")
-    };
+    let chunks = due(&next);
     let link_keys: Vec<_> = chunks.iter().map(|(_, c)| c.link_key).collect();
     assert_eq!(
         link_keys,
@@ -759,9 +755,7 @@ fn a_part_whose_folder_is_removed_before_its_end_is_written_is_saved_into_the_ne
 /// The same sink: the chunk is sent, and the disk is to be tried again with its end.
 fn sent_before_its_end() -> (SimDisk, Arc<UploadQueue>, SpoolWriter, (Ticket, Arc<Chunk>)) {
     let (disk, uploads, writer) = end_mark_refused();
-    let Due::Send { chunks, .. } = uploads.due() else {
-        panic!("it has stopped")
-    };
+    let chunks = due(&uploads);
     let sent = chunks.into_iter().next().expect("it is sent");
     uploads.move_all();
     uploads.lock().disk.as_mut().unwrap().health.retry();
@@ -832,9 +826,7 @@ fn sent_from_memory() -> (SimDisk, Arc<UploadQueue>, SpoolWriter, Ticket) {
     uploads.lock().disk.as_mut().unwrap().health.block();
     assert!(uploads.charge(10, Overflow::Block).is_taken());
     uploads.queue(movable(0));
-    let Due::Send { chunks, .. } = uploads.due() else {
-        panic!("it has stopped")
-    };
+    let chunks = due(&uploads);
     let (ticket, _) = chunks.into_iter().next().expect("it is sent");
     uploads.lock().disk.as_mut().unwrap().health.retry();
     (disk, uploads, writer, ticket)
@@ -879,9 +871,7 @@ fn the_rest_of_a_chunk_whose_beginning_is_on_disk_is_charged_until_its_attempt_e
         disk.set_fault(Some(Fault::Once(0, 28)));
         uploads.spool(rest);
         assert!(step(&mut writer, &uploads).is_some());
-        let Due::Send { chunks, .. } = uploads.due() else {
-            panic!("it has stopped")
-        };
+        let chunks = due(&uploads);
         let (ticket, sending) = chunks.into_iter().next().expect("it is sent");
         assert!(sending.part().is_some(), "its beginning is on disk");
         assert_eq!(uploads.snapshot().memory, 10);

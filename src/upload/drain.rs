@@ -175,30 +175,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::upload::attempt::Attempted;
-    use crate::upload::completion::{Confirmed, Due};
-    use crate::upload::tests::{chunk, error, limits};
+    use crate::upload::completion::Confirmed;
+    use crate::upload::tests::{chunk, due, failed, limits};
     use gcstreamer_storage::Class;
-
-    /// Returns the chunks that are to be sent now.
-    fn due(uploads: &UploadQueue) -> Vec<Ticket> {
-        let Due::Send { chunks, .. } = uploads.due() else {
-            panic!("it has stopped")
-        };
-        chunks.into_iter().map(|(ticket, _)| ticket).collect()
-    }
 
     /// Refuses a chunk, ends the recording, and returns how many attempts are due then.
     fn attempts_after_a_refusal(class: Class, uploads: &UploadQueue) -> usize {
         uploads.queue(chunk(0, 10));
-        let [ticket] = due(uploads)[..] else { panic!("one chunk") };
-        let refused = Attempted::Failed {
-            error: error(class),
-            name: None,
-            warning: None,
-        };
-        uploads.finished(ticket, refused, Confirmed::No);
-        assert_eq!(due(uploads), []);
+        uploads.finished(due(uploads)[0].0, failed(class), Confirmed::No);
+        assert!(due(uploads).is_empty());
         uploads.ending(Status::Draining, Instant::now() + Duration::from_secs(30));
         due(uploads).len()
     }

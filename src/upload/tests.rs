@@ -233,11 +233,7 @@ impl Pair {
             }
             Some(class) => {
                 self.model.refused |= class == Class::Permanent;
-                Attempted::Failed {
-                    error: error(class),
-                    name: None,
-                    warning: None,
-                }
+                failed(class)
             }
         };
         self.uploads.finished(ticket, attempted, Confirmed::No);
@@ -359,6 +355,23 @@ pub(super) fn error(class: Class) -> WriteError {
     }
 }
 
+/// Returns the end of an attempt that failed in this way.
+pub(super) fn failed(class: Class) -> Attempted {
+    Attempted::Failed {
+        error: error(class),
+        name: None,
+        warning: None,
+    }
+}
+
+/// Returns the chunks that are to be sent now.
+pub(super) fn due(uploads: &UploadQueue) -> Vec<(Ticket, Arc<Chunk>)> {
+    let Due::Send { chunks, .. } = uploads.due() else {
+        panic!("it has stopped")
+    };
+    chunks
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
@@ -386,15 +399,8 @@ async fn the_first_chunk_that_is_given_up_is_reported_beside_its_gap_and_later_o
         Box::new(|| {}),
     );
     (0..3).for_each(|sequence| uploads.queue(chunk(sequence, 10)));
-    let Due::Send { chunks, .. } = uploads.due() else {
-        panic!("it was not stopped")
-    };
-    let failed = Attempted::Failed {
-        error: error(Class::Transient),
-        name: None,
-        warning: None,
-    };
-    uploads.finished(chunks[0].0, failed, Confirmed::No);
+    let chunks = due(&uploads);
+    uploads.finished(chunks[0].0, failed(Class::Transient), Confirmed::No);
     tokio::time::advance(Duration::from_secs(6)).await;
     uploads.due();
     let mut given_up = Vec::new();

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::attempt::Attempted;
 use super::chunk::{Chunk, Place, SpooledChunk, Unloaded};
-use super::completion::{Confirmed, Due};
+use super::completion::Confirmed;
 use super::disk_state::Hang;
 use super::disk_tests::{
     SESSION, Unanswering, chunk_files, dropped, entry, movable, parked, with_disk, written, written_as_it_comes,
@@ -22,7 +22,7 @@ use super::queue::{Charged, NoRoom, Overflow, UploadQueue};
 use super::report::Report;
 use super::spool_writer::SpoolWriter;
 use super::spooled_chunk::ChunkFile;
-use super::tests::limits;
+use super::tests::{due, limits};
 use super::ticket::Ticket;
 use crate::spool::lane::Lane;
 use crate::spool::sim::{Fault, SimDisk};
@@ -200,9 +200,7 @@ fn a_chunk_that_was_sent_from_memory_while_the_disk_hung_leaves_no_file_that_the
     sink.uploads.queue(movable(1));
     sink.uploads.move_all();
     assert!(sink.work());
-    let Due::Send { chunks, .. } = sink.uploads.due() else {
-        panic!("it has stopped")
-    };
+    let chunks = due(&sink.uploads);
     let stored = Attempted::Stored {
         stored: None,
         device: "cam".to_owned(),
@@ -318,9 +316,7 @@ fn a_damaged_chunk_that_cannot_be_set_aside_is_a_gap_and_its_file_stays() {
     });
     let mut writer = SpoolWriter::new(spool.session("other", "0a1b2c3d4f").unwrap(), uploads.times());
     disk.put(&disk.root().join("quarantine"), b"in the way");
-    let Due::Send { chunks, .. } = uploads.due() else {
-        panic!("it has stopped")
-    };
+    let chunks = due(&uploads);
     let why = chunk.set_aside("a byte is another");
     assert!(why.contains("nor set aside"), "{why}");
     uploads.finished(chunks[0].0, Attempted::Damaged { why }, Confirmed::No);
